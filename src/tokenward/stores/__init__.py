@@ -1,0 +1,1 @@
+"""Where things rest: implementations of `Store`, each imported from its own module."""

@@ -1,0 +1,1 @@
+"""How a token lives: given at login, kept fresh, given back."""
