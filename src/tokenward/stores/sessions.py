@@ -1,0 +1,215 @@
+"""Server-side sessions on any store: the browser holds a random id and nothing else.
+
+The store sees neither ids nor plaintext. The key is the SHA-256 of the id, the value
+is sealed with the key as its record, so that whoever reads the store can neither log
+in nor read a token, and a value that is moved to another key is refused. Identity
+with tokens, and the app's own data, are two records: neither write can undo the other.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from ..errors import Conflict, StoreUnavailable
+from ..protocol.json import InvalidJSON, loads_object
+from ..sealing import Unsealable
+from ..tokens.session_format import InvalidSession, read_session, write_session
+from .app_data import apply_changes, write_data
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..clock import Clock
+    from ..protocol.json import JSONObject
+    from ..sealing import KeyRing
+    from ..secret import Secret
+    from ..tokens.interfaces import Entry, Store
+    from ..tokens.session import Session
+
+TOMBSTONE: Final = 60.0
+"""Seconds for which an ended session cannot be created again; longer than any refresh takes."""
+
+_SESSION: Final = "session"
+_DATA: Final = "data"
+_TRIES: Final = 3
+
+
+def session_key(session_id: Secret) -> str:
+    """Name the session whose id the browser holds, without giving the id away."""
+    return sha256(session_id.reveal().encode()).hexdigest()
+
+
+class StoredSessions:
+    """Sessions in a `Store`, sealed. The `SessionRecords` of server-side sessions.
+
+    A session is named by its key, `session_key(id)`, which is `Session.id`.
+    """
+
+    def __init__(self, store: Store, ring: KeyRing, *, clock: Clock, idle: float) -> None:
+        self._store = store
+        self._ring = ring
+        self._clock = clock
+        self._idle = idle
+
+    async def fetch(self, key: str) -> tuple[Entry | None, Entry | None]:
+        """Read both records in one round trip: identity with tokens, and the app's data."""
+        session, data = await self._store.get_many(_record(key, _SESSION), _record(key, _DATA))
+        return session, data
+
+    def open_session(self, key: str, entry: Entry) -> Session | None:
+        """Decrypt what `fetch` gave; None if it is not the session of this key.
+
+        Raises:
+            Unsealable, InvalidSession: it cannot be read, for the reason given.
+        """
+        record = _record(key, _SESSION)
+        opened = self._ring.open(entry.value, purpose=_SESSION, record=record)
+        session = replace(read_session(opened.plaintext), version=entry.version)
+        return session if session.id == key else None
+
+    def open_data(self, key: str, entry: Entry, *, anonymous: bool) -> JSONObject:
+        """Decrypt the app's data. Raises `Unsealable` or `InvalidJSON`.
+
+        What was kept for a login is not there for whoever comes with the id when the
+        login is over: `anonymous` data are sealed as such.
+        """
+        record = _sealed_for(key, anonymous=anonymous)
+        return loads_object(self._ring.open(entry.value, purpose=_DATA, record=record).plaintext)
+
+    async def create(self, session: Session) -> Session:
+        """Write a new session. Raises `Conflict` if its key is taken or was ended."""
+        version = await self._put(session, version=None)
+        return replace(session, version=version)
+
+    async def reload(self, session: Session) -> Session | None:
+        """Return the session as it is in the store; None if it ended."""
+        entry = await self._store.get(_record(session.id, _SESSION))
+        if entry is None:
+            return None
+        try:
+            return self.open_session(session.id, entry)
+        except (Unsealable, InvalidSession):
+            return None
+
+    async def replace(self, session: Session, new: Session) -> Session | None:
+        """Write `new` over exactly `session`; None if that is not what is there."""
+        try:
+            version = await self._put(new, version=session.version)
+        except Conflict:
+            return None
+        return replace(new, version=version)
+
+    async def drop(self, session: Session) -> bool:
+        """End the session if nobody wrote since `session` was read."""
+        gone = await self._store.delete(
+            _record(session.id, _SESSION), version=session.version, tombstone=TOMBSTONE
+        )
+        if gone:
+            await self._drop_data(session.id)
+        return gone
+
+    async def end(self, key: str) -> Session | None:
+        """End the session whatever is being written; return its last version.
+
+        The tombstone comes with the deletion, so nothing in flight brings it back,
+        and what a refresh in flight brings is revoked by that refresh.
+        """
+        last = None
+        for _ in range(_TRIES):
+            entry = await self._store.get(_record(key, _SESSION))
+            if entry is None:
+                break
+            last = self._opened(key, entry)
+            if await self._store.delete(
+                _record(key, _SESSION), version=entry.version, tombstone=TOMBSTONE
+            ):
+                break
+        else:
+            await self._store.delete(_record(key, _SESSION), tombstone=TOMBSTONE)
+        await self._drop_data(key)
+        return last
+
+    async def touch(self, key: str, *, expires_at: float | None) -> None:
+        """Begin the idle time anew; never past `expires_at` (None: an anonymous session)."""
+        records = (_record(key, _SESSION), _record(key, _DATA))
+        await self._store.touch(*records, ttl=self._left(expires_at))
+
+    async def write_data(
+        self,
+        key: str,
+        data: JSONObject,
+        *,
+        changed: Mapping[str, object],
+        version: int | None,
+        expires_at: float | None,
+        anonymous: bool,
+    ) -> None:
+        """Write the app's data; when somebody wrote since, apply the changed keys to his.
+
+        `changed` holds the new value of every key that was set, and `REMOVED` for
+        keys that were deleted. Nothing is written if the session ended meanwhile.
+        `expires_at` bounds the idle time; None does not.
+
+        Raises:
+            Conflict: others wrote first, three times in a row.
+        """
+        record, sealed_for = _record(key, _DATA), _sealed_for(key, anonymous=anonymous)
+        for _ in range(_TRIES):
+            sealed = self._ring.seal(write_data(data), purpose=_DATA, record=sealed_for)
+            try:
+                await self._store.put(record, sealed, ttl=self._left(expires_at), version=version)
+            except Conflict:
+                entry = await self._store.get(record)
+            else:
+                return
+            if entry is None:
+                return
+            data = apply_changes(self._opened_data(key, entry, anonymous=anonymous), changed)
+            version = entry.version
+        raise Conflict("request.session is being written by too many requests at once")
+
+    async def forget_data(self, key: str, *, version: int) -> bool:
+        """Delete the app's data if nobody wrote since; True if they are gone."""
+        return await self._store.delete(_record(key, _DATA), version=version)
+
+    async def _drop_data(self, key: str) -> None:
+        # The session has ended, and without it nobody opens them. They end by themselves.
+        with suppress(StoreUnavailable):
+            await self._store.delete(_record(key, _DATA), tombstone=TOMBSTONE)
+
+    def _opened(self, key: str, entry: Entry) -> Session | None:
+        try:
+            return self.open_session(key, entry)
+        except (Unsealable, InvalidSession):
+            return None
+
+    def _opened_data(self, key: str, entry: Entry, *, anonymous: bool) -> JSONObject:
+        try:
+            return self.open_data(key, entry, anonymous=anonymous)
+        except (Unsealable, InvalidJSON):
+            return {}
+
+    async def _put(self, session: Session, *, version: int | None) -> int:
+        ttl = self._left(session.expires_at)
+        if ttl <= 0:
+            raise Conflict("the session is over")
+        record = _record(session.id, _SESSION)
+        sealed = self._ring.seal(write_session(session), purpose=_SESSION, record=record)
+        return await self._store.put(record, sealed, ttl=ttl, version=version)
+
+    def _left(self, expires_at: float | None) -> float:
+        if expires_at is None:
+            return self._idle
+        return min(self._idle, expires_at - self._clock())
+
+
+def _record(key: str, part: str) -> str:
+    return f"{key}:{part}"
+
+
+def _sealed_for(key: str, *, anonymous: bool) -> str:
+    record = _record(key, _DATA)
+    return f"{record}:anonymous" if anonymous else record

@@ -1,0 +1,119 @@
+"""What a refresh brought and a store would not take: kept, served, and offered again."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..errors import StoreUnavailable
+from .waiting import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from .interfaces import SessionRecords
+    from .lease import HeldLease
+    from .revocation import Revoker
+    from .session import Session
+
+
+class UnsavedSessions:
+    """Keeps refreshed sessions for as long as their store is out of reach.
+
+    The refresh token in the store is spent by then, and the new one is nowhere but
+    here. After `seconds` it is given back, for nobody will ever find it again.
+    """
+
+    def __init__(
+        self,
+        *,
+        seconds: float,
+        revoker: Revoker,
+        jitter: Callable[[], float],
+        on_saved: Callable[[Session], None],
+    ) -> None:
+        self._seconds = seconds
+        self._revoker = revoker
+        self._jitter = jitter
+        self._on_saved = on_saved
+        self._sessions: dict[str, Session] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._sessions)
+
+    def get(self, session: Session) -> Session | None:
+        """Return what the session was refreshed into; None if nothing waits to be saved."""
+        return self._sessions.get(session.id)
+
+    def keep(
+        self, records: SessionRecords, session: Session, new: Session, held: HeldLease
+    ) -> None:
+        """Offer `new` in the place of `session` until it is taken; then release the lease."""
+        self._sessions[session.id] = new
+        self._begin(self._offer(records, session, new, held))
+
+    def discard(self, records: SessionRecords, new: Session) -> None:
+        """Give back, in the background, what a refresh brought too late to be written.
+
+        Not while the session lives on: what is in its record came from the same grant,
+        and most providers end all of a grant with any of its refresh tokens (RFC 7009,
+        section 2.1).
+        """
+        self._begin(self._give_back_if_over(records, new))
+
+    async def drain(self, *, timeout: float) -> None:  # noqa: ASYNC109 - part of what is promised
+        """Wait `timeout` seconds at most; what is not saved then is given back."""
+        loop = asyncio.get_running_loop()
+        if here := [task for task in self._tasks if task.get_loop() is loop]:
+            _, late = await asyncio.wait(here, timeout=timeout)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def _offer(
+        self, records: SessionRecords, session: Session, new: Session, held: HeldLease
+    ) -> None:
+        finish: Callable[[], object] = partial(self._give_up, session, new)
+        turns = Turns(self._seconds, jitter=self._jitter)
+        try:
+            while await turns.again():
+                try:
+                    stored = await records.replace(session, new)
+                except Exception:  # noqa: BLE001, S112 - nothing but success may end this early
+                    continue
+                finish = (
+                    partial(self._on_saved, stored)
+                    if stored
+                    else partial(self.discard, records, new)
+                )
+                break
+        finally:
+            # Also when a shutdown cuts the waiting short.
+            self._sessions.pop(session.id, None)
+            finish()
+            await held.release()
+
+    def _give_up(self, session: Session, new: Session) -> None:
+        # A provider may give the same refresh token again, and then the record has it too.
+        if new.tokens.refresh_token != session.tokens.refresh_token:
+            self._revoker.begin(new)
+
+    async def _give_back_if_over(self, records: SessionRecords, new: Session) -> None:
+        lives = False
+        turns = Turns(self._seconds, jitter=self._jitter)
+        while await turns.again():
+            try:
+                lives = await records.reload(new) is not None
+            except StoreUnavailable:
+                continue
+            break
+        if not lives:
+            self._revoker.begin(new)
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
