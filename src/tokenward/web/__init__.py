@@ -1,0 +1,1 @@
+"""Starlette: the middleware, its routes, and the session of a request."""
