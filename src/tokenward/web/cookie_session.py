@@ -1,0 +1,389 @@
+"""Sessions that live in sealed cookies: no server state but what coordinates refreshes.
+
+Identity with tokens, and the app's own data, are two cookies: neither write can undo
+the other. The data are bound to the session that they belong to.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from ..errors import StoreUnavailable
+from ..events import CookieRejected, StoreFailed
+from ..sealing import Opened, Unsealable
+from ..secret import Secret
+from ..stores.app_data import read_data, write_data
+from ..tokens.session_format import InvalidSession, NewerFormat, read_session, write_session
+from ..tokens.stragglers import KEEP
+from .cookies import CookieReading
+from .session import LEFT_ALONE, NewSession, carries, touch_interval
+
+if TYPE_CHECKING:
+    from ..clock import Clock
+    from ..management import TokenManagement
+    from ..protocol.json import JSONObject
+    from ..tokens.session import Session
+    from ..tokens.stragglers import Stragglers
+    from .cookies import Cookie, Headers
+    from .session_data import SessionData
+
+_SESSION: Final = "session-cookie"
+_DATA: Final = "data-cookie"
+_ABSENT: Final = CookieReading()
+_ENDED: Final = 10_000
+"""Ended sessions that a process remembers by itself, to refuse their cookies."""
+
+
+class CookieRecords:
+    """The `SessionRecords` of sessions in cookies: what was refreshed waits for stragglers."""
+
+    def __init__(self, stragglers: Stragglers, *, clock: Clock, remember: EndedSessions) -> None:
+        self._stragglers = stragglers
+        self._clock = clock
+        self._remember = remember
+
+    async def reload(self, session: Session) -> Session | None:
+        """See `SessionRecords`."""
+        return await self._stragglers.forward(session)
+
+    async def replace(self, session: Session, new: Session) -> Session | None:
+        """See `SessionRecords`."""
+        new = replace(new, version=session.version + 1)
+        return new if await self._stragglers.publish(session, new) else None
+
+    async def drop(self, session: Session) -> bool:
+        """See `SessionRecords`."""
+        if not await self._stragglers.close(session, seconds=self._left(session)):
+            return False
+        self._remember.add(session)
+        return True
+
+    async def end(self, session: Session) -> bool:
+        """End the session whatever is being refreshed; False if it had ended."""
+        self._remember.add(session)
+        return await self._stragglers.end(session, seconds=self._left(session))
+
+    async def newest(self, session: Session) -> Session:
+        """Return what the session was refreshed into, ended or not."""
+        return await self._stragglers.newest(session)
+
+    async def has_ended(self, session: Session) -> bool:
+        """Tell whether the session was ended, by any process that shares the store."""
+        return await self._stragglers.has_ended(session)
+
+    def _left(self, session: Session) -> float:
+        return session.expires_at - self._clock()
+
+
+class EndedSessions:
+    """Remembers in this process which sessions ended, at no cost for the others."""
+
+    def __init__(self) -> None:
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def add(self, session: Session) -> None:
+        """Remember that the session ended; the oldest is forgotten when there are many."""
+        self._ids[session.id] = None
+        if len(self._ids) > _ENDED:
+            self._ids.popitem(last=False)
+
+    def __contains__(self, session: Session) -> bool:
+        return session.id in self._ids
+
+
+class CookieSource:
+    """Opens and creates sessions that live in cookies. A `SessionSource`."""
+
+    travels = True
+
+    def __init__(self, management: TokenManagement, cookie: Cookie) -> None:
+        self.management = management
+        self.cookie = cookie
+        self.data_cookie: Cookie = cookie.named("data")
+        self.ended: EndedSessions = EndedSessions()
+        self.records: CookieRecords = CookieRecords(
+            management.stragglers, clock=management.clock, remember=self.ended
+        )
+        self.idle: float = management.settings.lifetimes.idle
+        self.interval: float = touch_interval(self.idle)
+        """Seconds between two writes that only begin the idle time anew."""
+        self._name = cookie.full_name.encode()
+
+    def is_carried(self, headers: Headers) -> bool:
+        """See `SessionSource`."""
+        return carries(headers, self._name)
+
+    def open(self, headers: Headers) -> CookieState:
+        """See `SessionSource`."""
+        return CookieState(self, headers)
+
+    async def create(self, draft: Session, data: JSONObject, *, headers: Headers) -> NewSession:
+        """See `SessionSource`. What is too large shows now, rather than after the login."""
+        session = replace(draft, id=secrets.token_hex(16), version=1, seen_at=draft.created_at)
+        new = NewSession(session, Secret(""), data)
+        self.open(headers).give(new)
+        return new
+
+    def seal_both(
+        self,
+        session: Session,
+        data: JSONObject,
+        session_cookie: _Carried,
+        data_cookie: _Carried,
+        *,
+        others: int,
+    ) -> list[bytes]:
+        """Return the Set-Cookie values of a login, beside `others` bytes of other cookies."""
+        reading = replace(session_cookie.reading, others=others)
+        lines = self.seal_session(session, reading)
+        beside = others + sum(map(len, lines))
+        reading = replace(data_cookie.reading, others=beside)
+        return lines + self.seal_data(data, session, reading)
+
+    def seal_session(self, session: Session, reading: CookieReading) -> list[bytes]:
+        """Return the Set-Cookie values that carry the session."""
+        name = self.cookie.full_name
+        sealed = self.management.ring.seal(write_session(session), purpose=_SESSION, record=name)
+        return self.cookie.write(sealed, max_age=self._left(session), reading=reading)
+
+    def seal_data(
+        self, data: JSONObject, session: Session | None, reading: CookieReading
+    ) -> list[bytes]:
+        """Return the Set-Cookie values that carry the app's data, bound to the session."""
+        if not data:
+            return self.data_cookie.clear(reading) if reading.names else []
+        written = _write_seen(self.management.clock(), data)
+        record = self.data_record(session)
+        sealed = self.management.ring.seal(written, purpose=_DATA, record=record)
+        max_age = self._left(session) if session else self.idle
+        return self.data_cookie.write(sealed, max_age=max_age, reading=reading)
+
+    def data_record(self, session: Session | None) -> str:
+        """Name what the data belong to, so that no other session opens them."""
+        return f"{self.data_cookie.full_name} {session.id if session else 'anonymous'}"
+
+    def _left(self, session: Session) -> float:
+        return session.expires_at - self.management.clock()
+
+
+class _Carried:
+    """One sealed cookie as a request carries it, and what the answer must do about it."""
+
+    __slots__ = ("outdated", "reading", "spoilt")
+
+    def __init__(self, reading: CookieReading = _ABSENT) -> None:
+        self.reading: CookieReading = reading
+        self.outdated: bool = False
+        """Good, but to be written anew: its key is old, or the idle time begins again."""
+        self.spoilt: bool = False
+        """Good for nothing any more: to be deleted."""
+
+
+class CookieState:
+    """What one browser carries of a session in cookies. A `SessionState`."""
+
+    __slots__ = (
+        "_data",
+        "_data_cookie",
+        "_elsewhere",
+        "_headers",
+        "_new",
+        "_read",
+        "_session",
+        "_session_cookie",
+        "_source",
+    )
+
+    def __init__(self, source: CookieSource, headers: Headers) -> None:
+        self._source = source
+        self._headers = headers
+        self._session_cookie: _Carried | None = None
+        self._data_cookie: _Carried | None = None
+        self._new: NewSession | None = None
+        self._session: Session | None = None
+        self._data: JSONObject = {}
+        self._read = False
+        self._elsewhere = False
+
+    async def fetch(self) -> None:
+        """See `SessionState`: the request brought it all."""
+
+    async def forward(self, session: Session) -> Session | None:
+        """See `SessionState`.
+
+        Answers may reach a browser in another order than they were sent, so for as long
+        as a refresh may have overtaken this cookie, it is looked up.
+        """
+        if session.renewed_at == session.created_at:
+            return session
+        if self._source.management.clock() - session.renewed_at >= KEEP:
+            return session
+        return await self._newest(session)
+
+    def read_session(self) -> Session | None:
+        """See `SessionState`."""
+        if not self._read:
+            self._read = True
+            self._session = self._open_session()
+        return self._session
+
+    def _open_session(self) -> Session | None:
+        source, carried = self._source, self._carried_session()
+        management = source.management
+        opened = self._open(carried, _SESSION, source.cookie.full_name)
+        if opened is None:
+            return None
+        try:
+            session = read_session(opened.plaintext)
+        except InvalidSession as error:
+            self._reject(carried, "newer_format" if isinstance(error, NewerFormat) else "invalid")
+            return None
+        now = management.clock()
+        idle = now - session.seen_at
+        if idle >= source.idle or now >= session.expires_at:
+            carried.spoilt = True
+            return None
+        if session in source.ended or not management.accepts(session):
+            self._elsewhere = True
+            return None
+        carried.outdated = not opened.newest or idle >= source.interval
+        return session
+
+    def read_data(self) -> JSONObject:
+        """See `SessionState`. What belongs to a session that is not ours is not ours either."""
+        session = self.read_session()
+        if self._elsewhere:
+            return {}
+        source, carried = self._source, self._carried_data()
+        opened = self._open(carried, _DATA, source.data_record(session))
+        if opened is None:
+            return {}
+        seen, data = _read_seen(opened.plaintext)
+        idle = source.management.clock() - seen
+        if session is None and idle >= source.idle:
+            carried.spoilt = True
+            return {}
+        # With a session it is the session's cookie that tells when it was used last.
+        carried.outdated = not opened.newest or (session is None and idle >= source.interval)
+        self._data = data
+        return data
+
+    async def end(self, session: Session | None) -> Session | None:
+        """See `SessionState`. Marks first and looks for newer ones afterwards: see `Stragglers`."""
+        if session is None:
+            return None
+        await self._source.records.end(session)
+        return await self._source.records.newest(session)
+
+    def install(self, new: NewSession) -> None:
+        """See `SessionState`."""
+        self._new = new
+
+    async def save(
+        self, session: Session | None, data: SessionData | None, *, renewed: bool
+    ) -> list[bytes]:
+        """See `SessionState`."""
+        source, session_cookie = self._source, self._carried_session()
+        if self._new is not None:
+            return self.give(self._new)
+        if renewed and session is None:
+            data_reading = self._carried_data().reading
+            return source.cookie.clear(session_cookie.reading) + source.data_cookie.clear(
+                data_reading
+            )
+        if session_cookie.outdated:
+            # Neither of the two keeps a key that may be taken away soon.
+            self.read_data()
+        lines = await self._write_session(session, renewed=renewed)
+        return lines + self._write_data(session, data)
+
+    def give(self, new: NewSession) -> list[bytes]:
+        """Return the Set-Cookie values that put `new` in the place of what is carried."""
+        session_cookie, data_cookie = self._carried_session(), self._carried_data()
+        # What the two take of the header now, they leave for what comes in their place.
+        total = sum(len(value) for name, value in self._headers if name == b"cookie")
+        others = max(session_cookie.reading.others + data_cookie.reading.others - total, 0)
+        return self._source.seal_both(
+            new.session, new.data, session_cookie, data_cookie, others=others
+        )
+
+    async def _write_session(self, session: Session | None, *, renewed: bool) -> list[bytes]:
+        source, carried = self._source, self._carried_session()
+        if session is None:
+            return source.cookie.clear(carried.reading) if carried.spoilt else []
+        if not renewed and not carried.outdated:
+            return []
+        # A logout that came meanwhile wins; and a refresh that did is sent along.
+        newest = await self._newest(session)
+        if newest is None:
+            return []
+        newest = replace(newest, seen_at=source.management.clock())
+        return source.seal_session(newest, carried.reading)
+
+    async def _newest(self, session: Session) -> Session | None:
+        """Return what became of `session`; itself if the store cannot tell.
+
+        It may hold a refresh token that is nowhere else by then.
+        """
+        try:
+            return await self._source.records.reload(session)
+        except StoreUnavailable as error:
+            self._source.management.emit(StoreFailed(operation="read", error=str(error)))
+        return None if session in self._source.ended else session
+
+    def _write_data(self, session: Session | None, data: SessionData | None) -> list[bytes]:
+        if data is None and self._data_cookie is None:
+            return []
+        source, carried = self._source, self._carried_data()
+        if data is not None:
+            return source.seal_data(data.copy(), session, carried.reading)
+        if carried.outdated:
+            return source.seal_data(self._data, session, carried.reading)
+        return source.data_cookie.clear(carried.reading) if carried.spoilt else []
+
+    def _carried_session(self) -> _Carried:
+        if self._session_cookie is None:
+            self._session_cookie = _Carried(self._source.cookie.read(self._headers))
+        return self._session_cookie
+
+    def _carried_data(self) -> _Carried:
+        if self._data_cookie is None:
+            self._data_cookie = _Carried(self._source.data_cookie.read(self._headers))
+        return self._data_cookie
+
+    def _open(self, carried: _Carried, purpose: str, record: str) -> Opened | None:
+        reading = carried.reading
+        if reading.value is None:
+            if reading.rejected:
+                self._reject(carried, reading.rejected)
+            return None
+        try:
+            return self._source.management.ring.open(reading.value, purpose=purpose, record=record)
+        except Unsealable as error:
+            reason = error.reason
+        self._reject(carried, reason)
+        return None
+
+    def _reject(self, carried: _Carried, reason: str) -> None:
+        self._source.management.emit(CookieRejected(reason=reason))
+        if reason in LEFT_ALONE:
+            self._elsewhere = True
+        else:
+            carried.spoilt = True
+
+
+def _write_seen(now: float, data: JSONObject) -> bytes:
+    """Write down when the data were used last, and the data."""
+    return f"{now!r} ".encode() + write_data(data)
+
+
+def _read_seen(written: bytes) -> tuple[float, JSONObject]:
+    """Read what `_write_seen` wrote; what is not of that form was used never."""
+    seen, _, data = written.partition(b" ")
+    try:
+        return float(seen), read_data(data)
+    except ValueError:
+        return 0.0, {}
