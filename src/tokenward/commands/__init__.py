@@ -1,0 +1,1 @@
+"""What `python -m tokenward` does: one module for each command."""
