@@ -1,0 +1,112 @@
+"""Several workers, one session, one file: what single-process tests cannot show."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Workers
+
+
+async def ask(browser: httpx.AsyncClient) -> httpx.Response | None:
+    """Ask for the token; None if the worker died over it."""
+    with suppress(httpx.TransportError):
+        return await browser.get("/token")
+    return None
+
+
+async def ask_all(workers: Workers, *, each: int) -> list[httpx.Response]:
+    """Ask over connections to both workers at once; return what was answered."""
+    connected = await workers.connect(each)
+    asked = [
+        ask(browser) for browsers in zip(*connected.values(), strict=True) for browser in browsers
+    ]
+    return [answer for answer in await asyncio.gather(*asked) if answer is not None]
+
+
+async def test_fifty_requests_to_two_workers_are_one_redemption(workers: Workers) -> None:
+    answers = await ask_all(workers, each=25)
+    assert [answer.status_code for answer in answers] == [200] * 50
+    assert len({answer.json()["pid"] for answer in answers}) == 2
+    assert len({answer.json()["token"] for answer in answers}) == 1
+    assert [r.outcome for r in workers.provider.requests if r.endpoint == "token"] == ["ok"]
+    assert workers.provider.is_active(answers[0].json()["token"])
+
+
+@pytest.mark.case(225)
+async def test_a_worker_that_is_killed_before_the_call_keeps_the_others_waiting_for_its_lease_only(
+    workers: Workers,
+) -> None:
+    workers.die("after-acquire")
+    answers = await ask_all(workers, each=5)
+    assert workers.somebody_died
+    assert [answer.status_code for answer in answers] == [200] * 5
+    assert workers.refreshes() == 1
+    assert (await ask_all(workers, each=2))[0].json()["token"] == answers[0].json()["token"]
+    assert workers.refreshes() == 1
+
+
+@pytest.mark.case(225)
+async def test_a_worker_that_is_killed_before_it_says_that_it_asks_costs_nothing(
+    workers: Workers,
+) -> None:
+    workers.die("before-mark")
+    answers = await ask_all(workers, each=5)
+    assert workers.somebody_died
+    assert {answer.status_code for answer in answers} == {200}
+    assert workers.refreshes() == 1
+
+
+@pytest.mark.case(226)
+@pytest.mark.parametrize("overlap", [0.0, 30.0], ids=["strict", "with an overlap"])
+async def test_a_worker_that_is_killed_before_it_wrote_costs_a_login_at_most(
+    workers: Workers, overlap: float
+) -> None:
+    app = workers.provider.clients["app"]
+    workers.provider.register(replace(app, refresh_token_overlap=overlap))
+    connected = await workers.connect(5)
+    workers.die("before-put")
+    asked = [ask(browser) for browsers in connected.values() for browser in browsers]
+    answers = [answer for answer in await asyncio.gather(*asked) if answer is not None]
+    assert workers.somebody_died
+    assert len(answers) == 5
+    assert {answer.status_code for answer in answers} == {200 if overlap else 401}
+    again = await ask_all(workers, each=2)
+    assert {answer.status_code for answer in again} == {200 if overlap else 401}
+    assert workers.refreshes() == 2
+
+
+@pytest.mark.case(227)
+async def test_a_worker_that_is_killed_after_it_wrote_costs_nothing(workers: Workers) -> None:
+    workers.die("before-release")
+    answers = await ask_all(workers, each=5)
+    assert len(answers) >= 5
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["token"] for answer in answers}) == 1
+    again = await ask_all(workers, each=2)
+    assert workers.somebody_died
+    assert {answer.json()["token"] for answer in again} == {answers[0].json()["token"]}
+    assert workers.refreshes() == 1
+
+
+@pytest.mark.case(246)
+async def test_workers_that_are_told_to_end_save_what_a_refresh_brings(workers: Workers) -> None:
+    gate = workers.provider.hold("token", after_acting=True)
+    async with workers.browser() as browser:
+        asked = asyncio.ensure_future(ask(browser))
+        await gate.entered.wait()
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+    ending = asyncio.ensure_future(asyncio.to_thread(workers.stop))
+    asyncio.get_running_loop().call_later(0.5, gate.release)
+    await ending
+    await asyncio.to_thread(workers.start)
+    answers = await ask_all(workers, each=2)
+    assert {answer.status_code for answer in answers} == {200}
+    assert workers.refreshes() == 1
