@@ -1,0 +1,1 @@
+"""A small FastAPI app with a login. Start reading at app.py."""

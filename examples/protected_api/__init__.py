@@ -1,0 +1,1 @@
+"""An API that wants an access token."""
