@@ -18,6 +18,7 @@
     x TokenUnavailable           provider or store out of reach; carries retry_after
     x InsufficientScope          the token was granted without a scope that is asked for
     x PermissionDenied           the user lacks a role
+  * CallRefused                an outgoing call would take a token where it must not go
   * SessionError               a session used in a way that cannot work
     x SessionNotWritable         what would have to be saved cannot be saved any more
     x SessionNotLoaded           read before it was loaded; await load_session(request)
@@ -181,6 +182,15 @@ class InsufficientScope(AccessError):
 
 class PermissionDenied(AccessError):
     """The user is known and lacks a role."""
+
+
+class CallRefused(TokenwardError):
+    """An outgoing call was not sent: it would have taken a token where it must not go."""
+
+    def __init__(self, reason: str, problem: str) -> None:
+        super().__init__(problem)
+        self.reason = reason
+        """A stable word: `origin`, `userinfo` or `authorization`."""
 
 
 class SessionError(TokenwardError):

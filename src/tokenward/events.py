@@ -102,6 +102,27 @@ class SessionEnded(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ClientTokenRenewed(Event):
+    """The app has a new token of its own."""
+
+    level: ClassVar[int] = logging.DEBUG
+    client: str
+    """The name that the client is registered by."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTokenFailed(Event):
+    """The app got no token of its own. One that is still valid stays in use."""
+
+    level: ClassVar[int] = logging.WARNING
+    client: str
+    kind: str
+    """What it means: the kinds of `tokens.verdict.Verdict`, such as `later` or `alarm`."""
+    error: str
+    """The provider's error code, or words of ours."""
+
+
+@dataclass(frozen=True, slots=True)
 class Revoked(Event):
     """The provider took a token back."""
 

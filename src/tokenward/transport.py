@@ -191,7 +191,19 @@ def new_async_client() -> httpx.AsyncClient:
     import httpx
 
     return httpx.AsyncClient(
-        cookies=_no_cookies(),
+        cookies=no_cookies(),
+        follow_redirects=False,
+        limits=httpx.Limits(keepalive_expiry=KEEPALIVE_EXPIRY),
+        headers={"user-agent": "tokenward"},
+    )
+
+
+def new_sync_client() -> httpx.Client:
+    """Return what `new_async_client` does, for a worker without an event loop."""
+    import httpx
+
+    return httpx.Client(
+        cookies=no_cookies(),
         follow_redirects=False,
         limits=httpx.Limits(keepalive_expiry=KEEPALIVE_EXPIRY),
         headers={"user-agent": "tokenward"},
@@ -367,10 +379,11 @@ def _view(http: _ClientT) -> _ClientT:
     tokens, and could read an answer without bounds or raise at a refusal.
     """
     view = copy.copy(http)
-    view.cookies = _no_cookies()
+    view.cookies = no_cookies()
     view.event_hooks = {}
     return view
 
 
-def _no_cookies() -> CookieJar:
+def no_cookies() -> CookieJar:
+    """Return a jar that takes nothing: what one answer sets no other request carries."""
     return CookieJar(DefaultCookiePolicy(allowed_domains=[]))

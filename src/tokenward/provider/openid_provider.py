@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from ..events import Event, EventListener, EventSink
     from ..protocol.authorization import ResponseMode
     from ..protocol.client_auth import ClientAuth
+    from ..protocol.grants import TokenRequest
     from ..protocol.json import JSON
     from ..protocol.keys import KeySet
     from ..protocol.metadata import ProviderMetadata
@@ -173,7 +174,12 @@ class OpenIDProvider:
         """Where the tokens will be used; empty: the provider's own choice."""
         check_resources(self.resource)
         self.clock = clock
-        self._client_auth = choose_client_auth(secret, client_auth)
+        self.client_auth: ClientAuth = choose_client_auth(secret, client_auth)
+        """How this client proves itself."""
+        self.policy = policy
+        """Which endpoints are believed."""
+        self.http = http
+        """The caller's client; None: one of our own for each event loop."""
         self._authorize_parameters = read_authorize_parameters(authorize_parameters, audience)
         self._rules = IdTokenRules(
             issuer=issuer,
@@ -189,7 +195,6 @@ class OpenIDProvider:
         self._on_event = on_event
         self._listeners: WeakSet[EventListener] = WeakSet()
         check_http(http)
-        self._http = http
         self._own_client = OwnClient()
         self._documents = ProviderDocuments(
             issuer,
@@ -202,7 +207,7 @@ class OpenIDProvider:
         )
         self._registered = RegisteredClient(
             client_id,
-            client_auth=self._client_auth,
+            client_auth=self.client_auth,
             documents=self._documents,
             http=self._client,
             clock=clock,
@@ -371,6 +376,15 @@ class OpenIDProvider:
         await self._reject(answer, refusal)
         raise refusal
 
+    async def request_token(self, request: TokenRequest) -> Grant:
+        """Return what the provider gives for a grant that logs nobody in. Sent once.
+
+        For token exchange and for grants of your own; an id_token in the answer is not
+        taken. Raises what `refresh` raises.
+        """
+        answer, requested_at = await self._registered.request_token(request)
+        return Grant(answer, None, requested_at)
+
     async def revoke(self, token: Secret, *, token_type_hint: str = "refresh_token") -> None:  # noqa: S107 - a kind of token
         """Give a token back (RFC 7009). Fine if it is unknown there, or cannot be given back.
 
@@ -429,12 +443,12 @@ class OpenIDProvider:
         await self._registered.give_back(answer)
 
     def _client(self) -> AsyncClient:
-        return self._own_client.get() if self._http is None else self._http
+        return self._own_client.get() if self.http is None else self.http
 
     def _check_support(self, metadata: ProviderMetadata) -> None:
         check_support(
             metadata,
-            client_auth=self._client_auth,
+            client_auth=self.client_auth,
             userinfo=self._userinfo,
             pushed=self._pushed or metadata.require_pushed_authorization_requests,
         )

@@ -39,7 +39,7 @@ class OwnClient:
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None or client.is_closed:
-            if not self._clients:
+            if not self._clients and self._make is new_async_client:
                 _tell_about_proxies()
             client = self._clients[loop] = self._make()
         return client

@@ -170,22 +170,26 @@ class RegisteredClient:
         return mtls_metadata(metadata) if has_certificate else metadata
 
     def _usable(self, response: R) -> R:
-        """Return a good answer, or raise what a bad one means.
+        return usable(response, now=self._clock())
 
-        An outage is told apart from a refusal here, once for everybody: 5xx, 429 and
-        `temporarily_unavailable` say "later", and when.
-        """
-        if not response.is_error or response.exception is not None:
-            return response.raise_for_error()
-        status = response.http_status or 0
-        if status >= 500 or status == 429 or response.error in _PASSING:
-            wait = retry_after(response.headers, now=self._clock())
-            raise ProviderUnavailable(
-                f"the provider answered HTTP {status}",
-                retry_after=wait,
-                may_have_been_sent=True,
-            )
-        raise ProtocolError(response)
+
+def usable(response: R, *, now: float) -> R:
+    """Return a good answer, or raise what a bad one means.
+
+    An outage is told apart from a refusal here, once for everybody: 5xx, 429 and
+    `temporarily_unavailable` say "later", and when.
+    """
+    if not response.is_error or response.exception is not None:
+        return response.raise_for_error()
+    status = response.http_status or 0
+    if status >= 500 or status == 429 or response.error in _PASSING:
+        wait = retry_after(response.headers, now=now)
+        raise ProviderUnavailable(
+            f"the provider answered HTTP {status}",
+            retry_after=wait,
+            may_have_been_sent=True,
+        )
+    raise ProtocolError(response)
 
 
 def alarm_of(error: ProviderError) -> str | None:
