@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 NAMES = [
     "AccessToken",
+    "CallRefused",
+    "ClientCredentials",
+    "ClientCredentialsTokens",
     "ConfigurationError",
     "InsufficientScope",
     "Lifetimes",

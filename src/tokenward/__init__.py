@@ -8,6 +8,7 @@ dependencies from `tokenward.fastapi`, the testing kit from `tokenward.testing`.
 """
 
 from .errors import (
+    CallRefused,
     ConfigurationError,
     InsufficientScope,
     LoginFailed,
@@ -26,6 +27,7 @@ from .provider import OpenIDProvider
 from .request_tokens import get_user_access_token, load_session, revoke_user_refresh_token
 from .secret import Secret
 from .settings import Lifetimes
+from .tokens.client_credentials import ClientCredentials, ClientCredentialsTokens
 from .tokens.interfaces import TokenSource
 from .tokens.models import AccessToken, TokenSet
 from .tokens.refresh_settings import RefreshSettings
@@ -35,6 +37,9 @@ from .web.middleware import TokenManagementMiddleware
 
 __all__ = [
     "AccessToken",
+    "CallRefused",
+    "ClientCredentials",
+    "ClientCredentialsTokens",
     "ConfigurationError",
     "InsufficientScope",
     "Lifetimes",

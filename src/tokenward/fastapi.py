@@ -11,7 +11,7 @@ writes the document of an app that never starts calls `document_unauthorized(app
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 from fastapi import Depends, Security
 from fastapi.security import APIKeyCookie
@@ -26,14 +26,21 @@ from .web.openapi import SCHEME, SCHEME_NAME, document_unauthorized, refuses_use
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    import httpx
+
+T = TypeVar("T")
+
 __all__ = [
     "CurrentUser",
     "OptionalUser",
     "UserAccessToken",
     "current_user",
     "document_unauthorized",
+    "http_client",
     "optional_user",
     "require_role",
+    "sync_http_client",
+    "typed_client",
     "user_access_token",
 ]
 
@@ -102,6 +109,52 @@ def user_access_token(
     ) -> AccessToken:
         users = bound_session(connection).management.users
         return await users.token(connection, resource=resource, scope=scope)
+
+    return dependency
+
+
+def http_client(name: str) -> Callable[..., Awaitable[httpx.AsyncClient]]:
+    """Make a dependency that gives a named client of `auth.http`.
+
+        Invoices = Annotated[httpx.AsyncClient, Depends(http_client("invoices"))]
+
+        @app.get("/invoices")
+        async def invoices(api: Invoices) -> list[Invoice]: ...
+
+    Raises:
+        ConfigurationError: no client was added by that name.
+    """
+
+    async def dependency(connection: HTTPConnection) -> httpx.AsyncClient:
+        return bound_session(connection).management.http.client(name)
+
+    return dependency
+
+
+def sync_http_client(name: str) -> Callable[..., httpx.Client]:
+    """Make a dependency that gives a named client for endpoints written with `def`."""
+
+    def dependency(connection: HTTPConnection) -> httpx.Client:
+        return bound_session(connection).management.http.sync_client(name)
+
+    return dependency
+
+
+def typed_client(kind: Callable[[httpx.AsyncClient], T], name: str) -> Callable[..., Awaitable[T]]:
+    """Make a dependency that builds a client class of yours around a named client.
+
+        @app.get("/invoices/{number}")
+        async def invoice(
+            number: str, api: Annotated[InvoiceAPI, Depends(typed_client(InvoiceAPI, "invoices"))]
+        ) -> Invoice:
+            return await api.invoice(number)
+
+    `kind` takes the client; one is built for each request, over the same connections.
+    """
+    client = http_client(name)
+
+    async def dependency(connection: HTTPConnection) -> T:
+        return kind(await client(connection))
 
     return dependency
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import random
 import secrets
@@ -9,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
 from .events import Event, EventSink, log_event
+from .http_clients import HTTPClients
 from .request_tokens import RequestTokens
 from .sealing import KeyRing
 from .secret import Secret
@@ -30,6 +32,8 @@ from .settings import (
 )
 from .stores.memory import MemoryStore
 from .stores.sessions import StoredSessions
+from .tokens.client_credentials import ClientCredentialsTokens
+from .tokens.exchange import ExchangedTokens
 from .tokens.refresh import Refresher
 from .tokens.refresh_settings import RefreshSettings
 from .tokens.revocation import Revoker
@@ -183,6 +187,26 @@ class TokenManagement:
             settings=refresh,
             clock=self.clock,
         )
+        self.exchanged_tokens: ExchangedTokens = ExchangedTokens(
+            users=self.user_tokens,
+            providers=self.providers,
+            store=self.store,
+            ring=self.ring,
+            clock=self.clock,
+            margin=refresh.margin,
+            jitter=jitter,
+        )
+        self.clients: ClientCredentialsTokens = ClientCredentialsTokens(
+            store=store,
+            ring=self.ring,
+            margin=refresh.margin,
+            clock=self.clock,
+            on_event=self.emit,
+            jitter=jitter,
+        )
+        """The tokens of the app itself."""
+        self.http: HTTPClients = HTTPClients(self.clients)
+        """The HTTP clients that the app calls others with, by name."""
         self.users: RequestTokens = RequestTokens(self)
         """The tokens of the user of a request."""
         for each in self.providers.values():
@@ -230,6 +254,7 @@ class TokenManagement:
         `Starlette(lifespan=auth.lifespan)`. Shutdown waits for refreshes under way.
         """
         self._entered += 1
+        self.clients.borrow_loop(asyncio.get_running_loop())
         try:
             yield
         finally:
@@ -242,6 +267,7 @@ class TokenManagement:
         self._drains.append(drain)
 
     async def _stop(self) -> None:
+        self.clients.borrow_loop(None)
         # One that fails keeps none of the others open.
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.store.aclose)
@@ -249,5 +275,8 @@ class TokenManagement:
                 closing.push_async_callback(provider.aclose)
             closing.push_async_callback(self.revoker.drain, timeout=DRAIN)
             closing.push_async_callback(self.user_tokens.drain, timeout=DRAIN)
+            closing.push_async_callback(self.clients.aclose)
+            closing.push_async_callback(self.exchanged_tokens.drain, timeout=DRAIN)
+            closing.push_async_callback(self.http.aclose)
             for drain in self._drains:
                 closing.push_async_callback(drain, DRAIN)

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads annotations
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, NotAuthenticated
+from .stores.handles import UserSource, open_handle, seal_handle
 from .tokens.models import Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .management import TokenManagement
+    from .tokens.exchange import Exchange
     from .tokens.interfaces import SessionHandle
     from .tokens.models import AccessToken, TokenSet
     from .tokens.session import User
@@ -78,6 +80,54 @@ class RequestTokens:
             NotAuthenticated: nobody is logged in.
         """
         return await self._management.user_tokens.tokens(self._handle(request))
+
+    async def exchanged(self, request: HTTPConnection, exchange: Exchange) -> AccessToken:
+        """Return a valid token that the user's token was exchanged for (RFC 8693).
+
+        It is kept with the session, and dropped with it.
+
+        Raises:
+            AccessError: it cannot be had. The middleware answers it.
+            ProtocolError: the provider refuses the exchange.
+        """
+        handle = self._handle(request)
+        return await self._management.exchanged_tokens.token(handle, exchange)
+
+    async def handle(self, request: HTTPConnection) -> str:
+        """Name the user's session by a short text, for a job or another process.
+
+        `source` turns it back into a source of tokens, wherever the same secret key and
+        store are. It ends with the session, and is of no use to anybody else.
+
+        Raises:
+            NotAuthenticated: nobody is logged in.
+            ConfigurationError: sessions rest in cookies, which only the browser has.
+        """
+        if not self._management.settings.server_side:
+            raise ConfigurationError(
+                "store",
+                "tokens outside of a request need sessions in a store; in cookies only the "
+                'browser has them: give a store, such as SQLiteStore("sessions.db")',
+            )
+        session = await self._handle(request).load()
+        if session is None:
+            raise NotAuthenticated
+        return seal_handle(session, self._management.ring)
+
+    def source(self, handle: str) -> UserSource:
+        """Return the token source that `handle` stands for, for as long as the session lasts.
+
+        Raises:
+            NotAuthenticated: it is no handle of this app; also when a token is asked for
+                and the session has ended.
+        """
+        management = self._management
+        return UserSource(
+            open_handle(handle, management.ring),
+            management.stored,
+            management.user_tokens,
+            management.accepts,
+        )
 
     async def revoke_refresh_token(self, request: HTTPConnection) -> None:
         """Give the user's refresh token back to the provider, and forget it.

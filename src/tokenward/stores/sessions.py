@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import Conflict, StoreUnavailable
 from ..protocol.json import InvalidJSON, loads_object
 from ..sealing import Unsealable
+from ..tokens.exchange import EXCHANGED
 from ..tokens.session_format import InvalidSession, read_session, write_session
 from .app_data import apply_changes, write_data
 
@@ -108,7 +109,7 @@ class StoredSessions:
             _record(session.id, _SESSION), version=session.version, tombstone=TOMBSTONE
         )
         if gone:
-            await self._drop_data(session.id)
+            await self._drop_rest(session.id)
         return gone
 
     async def end(self, key: str) -> Session | None:
@@ -129,7 +130,7 @@ class StoredSessions:
                 break
         else:
             await self._store.delete(_record(key, _SESSION), tombstone=TOMBSTONE)
-        await self._drop_data(key)
+        await self._drop_rest(key)
         return last
 
     async def touch(self, key: str, *, expires_at: float | None) -> None:
@@ -175,10 +176,11 @@ class StoredSessions:
         """Delete the app's data if nobody wrote since; True if they are gone."""
         return await self._store.delete(_record(key, _DATA), version=version)
 
-    async def _drop_data(self, key: str) -> None:
+    async def _drop_rest(self, key: str) -> None:
         # The session has ended, and without it nobody opens them. They end by themselves.
-        with suppress(StoreUnavailable):
-            await self._store.delete(_record(key, _DATA), tombstone=TOMBSTONE)
+        for part in (_DATA, EXCHANGED):
+            with suppress(StoreUnavailable):
+                await self._store.delete(_record(key, part), tombstone=TOMBSTONE)
 
     def _opened(self, key: str, entry: Entry) -> Session | None:
         try:

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from .models import AccessToken
+    import asyncio
+
+    from .exchange import Exchange
+    from .models import AccessToken, Target
     from .session import Session
 
 
@@ -24,6 +27,17 @@ class TokenSource(Protocol):
         renews only if `rejected` is still the newest, so fifty late refusals are
         one renewal. Safe to call concurrently.
         """
+        ...
+
+
+class SyncTokenSource(Protocol):
+    """The twin of `TokenSource` for threads: workers, and endpoints written with `def`.
+
+    What a token source cannot do from a thread raises `TypeError`.
+    """
+
+    def token_sync(self, *, rejected: AccessToken | None = None) -> AccessToken:
+        """Return a token that is valid now; may be called by many threads. See `TokenSource`."""
         ...
 
 
@@ -69,6 +83,27 @@ class SessionHandle(Protocol):
 
     def adopt(self, session: Session | None) -> None:
         """Let this request go on with `session`, and with its cookie where there is one."""
+        ...
+
+
+class RequestSession(SessionHandle, Protocol):
+    """The session of the request that is being answered, as outgoing calls see it."""
+
+    async def token(
+        self, *, target: Target = ..., rejected: AccessToken | None = None
+    ) -> AccessToken:
+        """Return a valid token of the session's user. Raises what `UserTokens.token` raises."""
+        ...
+
+    async def exchanged(
+        self, exchange: Exchange, *, rejected: AccessToken | None = None
+    ) -> AccessToken:
+        """Return a valid token that the user's token was exchanged for (RFC 8693)."""
+        ...
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that answers the request; its threads ask for tokens there."""
         ...
 
 

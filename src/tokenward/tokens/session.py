@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
     from ..protocol.json import JSON
     from ..provider.grant import Grant
-    from .interfaces import SessionHandle
+    from .interfaces import RequestSession
     from .models import Target, TokenSet
 
-current_session: ContextVar[SessionHandle | None] = ContextVar("current_session", default=None)
+current_session: ContextVar[RequestSession | None] = ContextVar("current_session", default=None)
 """The session of the request that is being answered; outgoing calls read it when they send."""
 
 

@@ -89,11 +89,11 @@ def write_session(session: Session) -> bytes:
         float(session.renewed_at),
         float(session.seen_at),
         session.version,
-        _write_token(tokens.access_token),
+        write_access_token(tokens.access_token),
         [] if tokens.refresh_token is None else [tokens.refresh_token.reveal()],
         [] if tokens.id_token is None else [tokens.id_token.reveal()],
         [
-            [[*target.resource], [*sorted(target.scope)], _write_token(token)]
+            [[*target.resource], [*sorted(target.scope)], write_access_token(token)]
             for target, token in tokens.others
         ],
     ]
@@ -153,7 +153,8 @@ def _read(record: list[Any]) -> Session:
     )
 
 
-def _write_token(token: AccessToken) -> JSON:
+def write_access_token(token: AccessToken) -> JSON:
+    """Write a token down, as a part of what is going to be sealed."""
     return [
         token.value,
         token.expires_at.timestamp(),
@@ -163,6 +164,13 @@ def _write_token(token: AccessToken) -> JSON:
         token.expires_assumed,
         float(token.lifetime),
     ]
+
+
+def read_access_token(record: object) -> AccessToken:
+    """Read what `write_access_token` wrote. Raises `TypeError`, `ValueError` or `LookupError`."""
+    if not isinstance(record, list):
+        raise TypeError
+    return _read_token(record)
 
 
 def _read_token(record: list[Any]) -> AccessToken:

@@ -16,6 +16,7 @@ from ..errors import (
     TokenwardError,
 )
 from ..single_flight import SingleFlight
+from .budget import RenewalBudget
 from .models import LOGIN
 from .outcome import Outcome, Renewed, later
 from .refresh import PAUSE
@@ -52,6 +53,7 @@ class UserTokens:
         self._settings = settings
         self._clock = clock
         self._flights: SingleFlight[Outcome] = SingleFlight()
+        self._budget = RenewalBudget(clock=clock)
         self._revocations: SingleFlight[Session | None] = SingleFlight()
 
     async def token(
@@ -65,7 +67,8 @@ class UserTokens:
         """Return a valid token of the session's user.
 
         A token that is good for longer than the margin costs no I/O, no lock and no
-        task. `rejected` is a token that an API refused: another one is returned.
+        task. `rejected` is a token that an API refused: another one is returned, or the
+        same if that was renewed a moment ago already.
         `force_renewal` asks for another one than the session has now.
 
         Raises:
@@ -78,7 +81,10 @@ class UserTokens:
         """
         session = await self._load(handle)
         token = session.tokens.token_for(target)
-        if token and (force_renewal or (rejected and token.value == rejected.value)):
+        is_rejected = rejected is not None and token is not None and token.value == rejected.value
+        if rejected and is_rejected and not self._budget.allows((session.id, target), rejected):
+            return rejected
+        if token and (force_renewal or is_rejected):
             return await self._renewed(handle, session, target, spare=None)
         if token and token.is_fresh(self._clock(), margin=self._settings.margin):
             return _granted(token, target)

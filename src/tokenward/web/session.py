@@ -8,17 +8,21 @@ record in a store (`web/stored_session.py`), or all of it in sealed cookies
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import SessionNotLoaded, StoreUnavailable
+from ..tokens.models import LOGIN
 from .session_data import SessionData
 
 if TYPE_CHECKING:
     from ..management import TokenManagement
     from ..protocol.json import JSONObject
     from ..secret import Secret
+    from ..tokens.exchange import Exchange
     from ..tokens.interfaces import SessionRecords
+    from ..tokens.models import AccessToken, Target
     from ..tokens.session import Session, User
     from .cookies import Headers
 
@@ -138,6 +142,7 @@ class ConnectionSession:
     __slots__ = (
         "_asked",
         "_headers",
+        "_loop",
         "_read",
         "_renewed",
         "_session",
@@ -155,6 +160,7 @@ class ConnectionSession:
     ) -> None:
         self._source = source
         self._headers = headers
+        self._loop = asyncio.get_running_loop()
         self._state: SessionState | None = None
         self._session: Session | None = None
         self._user: User | None = None
@@ -233,6 +239,23 @@ class ConnectionSession:
         if self._user is None:
             self._user = self.management.user_of(session)
         return self._user
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """See `RequestSession`."""
+        return self._loop
+
+    async def token(
+        self, *, target: Target = LOGIN, rejected: AccessToken | None = None
+    ) -> AccessToken:
+        """See `RequestSession`."""
+        return await self.management.user_tokens.token(self, target=target, rejected=rejected)
+
+    async def exchanged(
+        self, exchange: Exchange, *, rejected: AccessToken | None = None
+    ) -> AccessToken:
+        """See `RequestSession`."""
+        return await self.management.exchanged_tokens.token(self, exchange, rejected=rejected)
 
     async def fetch(self) -> None:
         """Do the I/O that `session`, `user` and `data` need."""
