@@ -13,19 +13,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import httpx
-from fastapi import Cookie, FastAPI, Request
+from fastapi import Cookie, Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
 from introspection import Introspection, fingerprint
 from tokenward import (
+    ClientCredentials,
     OpenIDProvider,
     TokenManagement,
     TokenManagementMiddleware,
     get_user_access_token,
 )
-from tokenward.fastapi import CurrentUser, OptionalUser, UserAccessToken
+from tokenward.fastapi import (
+    CurrentUser,
+    OptionalUser,
+    UserAccessToken,
+    http_client,
+    typed_client,
+)
 from tokenward.stores.sqlite import SQLiteStore
 
 from . import pages
@@ -51,6 +58,16 @@ auth = TokenManagement(
     store=SQLiteStore(settings.session_db),
     dangerously_allow_http=settings.dangerously_allow_http,
 )
+
+# Two clients for the API: one calls it for the user, the other for the app itself.
+auth.clients.add("shop", ClientCredentials.of_provider(auth.providers["default"]))
+for name, whose in {"invoices": "user", "invoices-of-shop": "client:shop"}.items():
+    auth.http.add(
+        name,
+        base_url=settings.api_url,
+        token=whose,
+        dangerously_allow_http=settings.dangerously_allow_http,
+    )
 
 
 @asynccontextmanager
@@ -109,6 +126,41 @@ async def call_by_hand(request: Request, user: CurrentUser) -> HTMLResponse:
     token = await get_user_access_token(request)
     answer = await api.get("/invoices", headers={"Authorization": token.authorization})
     return pages.api_answer(user, call_by_hand, answer)
+
+
+@app.get("/call/by-named-client")
+async def call_by_named_client(
+    user: CurrentUser, api: Annotated[httpx.AsyncClient, Depends(http_client("invoices"))]
+) -> HTMLResponse:
+    """Call the API with a client that puts the user's token on every call by itself."""
+    return pages.api_answer(user, call_by_named_client, await api.get("/invoices"))
+
+
+class InvoiceApi:
+    """The API as the app sees it: what it can be asked, and nothing of tokens."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    async def invoices(self) -> httpx.Response:
+        """Return the invoices of whoever asks."""
+        return await self._http.get("/invoices")
+
+
+@app.get("/call/by-typed-client")
+async def call_by_typed_client(
+    user: CurrentUser, api: Annotated[InvoiceApi, Depends(typed_client(InvoiceApi, "invoices"))]
+) -> HTMLResponse:
+    """Call the API by a class of the app's own, built around the named client."""
+    return pages.api_answer(user, call_by_typed_client, await api.invoices())
+
+
+@app.get("/call/as-the-app")
+async def call_as_the_app(
+    user: CurrentUser, api: Annotated[httpx.AsyncClient, Depends(http_client("invoices-of-shop"))]
+) -> HTMLResponse:
+    """Call the API with a token of the app itself: no user is in it."""
+    return pages.api_answer(user, call_as_the_app, await api.get("/invoices"))
 
 
 # --- The rest is for the show: what becomes of the refresh token after the logout. ---

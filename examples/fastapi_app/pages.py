@@ -42,6 +42,9 @@ _LINKS: Final = {
     "/tokens": "Tokens",
     "/call/by-dependency": "Call by dependency",
     "/call/by-hand": "Call by hand",
+    "/call/by-named-client": "Named client",
+    "/call/by-typed-client": "Typed client",
+    "/call/as-the-app": "As the app",
 }
 
 _ACCOUNT: Final = """<form class="account" method="post" action="/log-out">
@@ -68,9 +71,11 @@ def home(user: User | None) -> HTMLResponse:
         "Home",
         f"""<h1>Hello, {escape(user.name)}</h1>
         <p>Watch your <a href="/tokens">access token</a> being replaced before it expires, call
-        an API with it <a href="/call/by-dependency">by a dependency</a> or
-        <a href="/call/by-hand">by hand</a>, and look at <a href="/claims">what the provider
-        says</a> about you.</p>""",
+        an API with it <a href="/call/by-dependency">by a dependency</a>,
+        <a href="/call/by-hand">by hand</a>, by a <a href="/call/by-named-client">named</a> or a
+        <a href="/call/by-typed-client">typed client</a>, or
+        <a href="/call/as-the-app">as the app itself</a>, and look at
+        <a href="/claims">what the provider says</a> about you.</p>""",
     )
 
 

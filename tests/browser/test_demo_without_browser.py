@@ -47,12 +47,23 @@ def test_a_script_without_a_session_gets_401_and_no_redirect(demo) -> None:
     assert answer.status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/call/by-dependency", "/call/by-hand"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/call/by-dependency",
+        "/call/by-hand",
+        "/call/by-named-client",
+        "/call/by-typed-client",
+        "/call/as-the-app",
+    ],
+)
 def test_the_api_takes_the_token(visitor, path: str) -> None:
     page = log_in(visitor, path)
     assert page.url.path == path
     assert '<span class="good"' in page.text
     assert "Garden table" in page.text
+    owner = "app" if path == "/call/as-the-app" else "alice"
+    assert f'"owner": "{owner}"' in unescape(page.text)
 
 
 def test_the_api_refuses_a_token_that_the_provider_does_not_know(demo) -> None:
