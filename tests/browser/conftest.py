@@ -58,7 +58,8 @@ class Demo:
 
 def free_ports() -> int:
     """Find three free ports in a row."""
-    for port in range(20_000 + os.getpid() % 10_000, 60_000, 3):
+    # Far from those of another process of the tests, which looks at the same time.
+    for port in range(20_000 + os.getpid() % 1_000 * 12, 60_000, 3):
         with ExitStack() as stack:
             try:
                 for candidate in range(port, port + 3):

@@ -261,7 +261,9 @@ async def a_hook(user, tokens):
 
 
 @pytest.mark.parametrize(
-    "hook", [a_hook, AsyncHook(), AsyncHook().__call__, partial(a_hook), None], ids=repr
+    "hook",
+    [a_hook, AsyncHook(), AsyncHook().__call__, partial(a_hook), None],
+    ids=["function", "object", "method", "partial", "none"],
 )
 def test_on_login_may_be_anything_that_is_awaited(hook):
     assert management(on_login=hook).settings.on_login is hook
