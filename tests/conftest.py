@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ("pytester", "canaries", "case_rows")
+pytest_plugins = ("pytester", "canaries", "case_rows", "redis_server")
 
 
 @pytest.fixture(scope="session")

@@ -124,15 +124,15 @@ async def test_a_full_store_refuses_a_lease(clock: FrozenClock) -> None:
 
 async def test_a_full_store_refuses_a_member(clock: FrozenClock) -> None:
     store = small(clock)
-    for member in "abc":
+    for member in "abcdefghijkl":
         await store.add("i", member, ttl=10)
     with pytest.raises(StoreUnavailable, match="max_entries"):
-        await store.add("j", "d", ttl=10)
+        await store.add("j", "m", ttl=10)
     await store.add("i", "a", ttl=20)
     clock.advance(10)
-    await store.add("j", "d", ttl=10)
+    await store.add("j", "m", ttl=10)
     assert await store.members("i") == {"a"}
-    assert await store.members("j") == {"d"}
+    assert await store.members("j") == {"m"}
 
 
 async def test_nothing_is_left_of_what_has_ended(clock: FrozenClock) -> None:

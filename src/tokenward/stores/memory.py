@@ -26,7 +26,8 @@ _SLACK: Final = 64
 class MemoryStore:
     """Keep bytes in this process. They are gone when it ends, and no other sees them.
 
-    `max_entries` bounds each of values, tombstones, leases and members of sets. What
+    `max_entries` bounds each of values, tombstones and leases, and a fourth of the members
+    of sets: a session is in two, and stays there for a while when its value is gone. What
     has ended is forgotten first. After that the oldest value makes room for a new one:
     a user has to log in again. A tombstone, a lease or a member makes room for nothing,
     because a logged-out session could come back, a token be spent twice, or a session
@@ -43,7 +44,7 @@ class MemoryStore:
         self._values: _Shelf[str, Entry] = _Shelf(max_entries)
         self._tombstones: _Shelf[str, None] = _Shelf(max_entries)
         self._leases: _Shelf[str, Lease] = _Shelf(max_entries)
-        self._members: _Shelf[tuple[str, str], None] = _Shelf(max_entries)
+        self._members: _Shelf[tuple[str, str], None] = _Shelf(4 * max_entries)
         self._indexes: dict[str, set[str]] = {}
 
     # Reading takes no lock: it is one look into one dict, at a tuple that never changes.
