@@ -14,6 +14,7 @@ from .http_clients import HTTPClients
 from .request_tokens import RequestTokens
 from .sealing import KeyRing
 from .secret import Secret
+from .sessions import Sessions
 from .settings import (
     DEFAULT_CLAIMS,
     AppSettings,
@@ -209,6 +210,8 @@ class TokenManagement:
         """The HTTP clients that the app calls others with, by name."""
         self.users: RequestTokens = RequestTokens(self)
         """The tokens of the user of a request."""
+        self.sessions: Sessions = Sessions(self)
+        """The sessions of all users, for administrators."""
         for each in self.providers.values():
             each.bind_events(self)
 

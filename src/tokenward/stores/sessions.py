@@ -19,6 +19,7 @@ from ..sealing import Unsealable
 from ..tokens.exchange import EXCHANGED
 from ..tokens.session_format import InvalidSession, read_session, write_session
 from .app_data import apply_changes, write_data
+from .session_index import SessionIndex
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,6 +55,8 @@ class StoredSessions:
         self._ring = ring
         self._clock = clock
         self._idle = idle
+        self.index: SessionIndex = SessionIndex(store, ring)
+        """Where the sessions of a user are found."""
 
     async def fetch(self, key: str) -> tuple[Entry | None, Entry | None]:
         """Read both records in one round trip: identity with tokens, and the app's data."""
@@ -82,18 +85,19 @@ class StoredSessions:
 
     async def create(self, session: Session) -> Session:
         """Write a new session. Raises `Conflict` if its key is taken or was ended."""
+        # First, so that there is never a session that nobody can find and end.
+        await self.index.add(session, ttl=session.expires_at - self._clock())
         version = await self._put(session, version=None)
         return replace(session, version=version)
 
     async def reload(self, session: Session) -> Session | None:
         """Return the session as it is in the store; None if it ended."""
-        entry = await self._store.get(_record(session.id, _SESSION))
-        if entry is None:
-            return None
-        try:
-            return self.open_session(session.id, entry)
-        except (Unsealable, InvalidSession):
-            return None
+        return await self.look_up(session.id)
+
+    async def look_up(self, key: str) -> Session | None:
+        """Return the session of this key; None if it ended, or is none that we can read."""
+        entry = await self._store.get(_record(key, _SESSION))
+        return None if entry is None else self._opened(key, entry)
 
     async def replace(self, session: Session, new: Session) -> Session | None:
         """Write `new` over exactly `session`; None if that is not what is there."""
@@ -110,6 +114,7 @@ class StoredSessions:
         )
         if gone:
             await self._drop_rest(session.id)
+            await self._lose(session)
         return gone
 
     async def end(self, key: str) -> Session | None:
@@ -131,7 +136,13 @@ class StoredSessions:
         else:
             await self._store.delete(_record(key, _SESSION), tombstone=TOMBSTONE)
         await self._drop_rest(key)
+        if last is not None:
+            await self._lose(last)
         return last
+
+    async def forbid(self, key: str) -> None:
+        """Let no session be created under this key, by a login that is under way."""
+        await self._store.delete(_record(key, _SESSION), tombstone=TOMBSTONE)
 
     async def touch(self, key: str, *, expires_at: float | None) -> None:
         """Begin the idle time anew; never past `expires_at` (None: an anonymous session)."""
@@ -181,6 +192,11 @@ class StoredSessions:
         for part in (_DATA, EXCHANGED):
             with suppress(StoreUnavailable):
                 await self._store.delete(_record(key, part), tombstone=TOMBSTONE)
+
+    async def _lose(self, session: Session) -> None:
+        # It has ended, whether or not this succeeds; what is left over ends by itself.
+        with suppress(StoreUnavailable):
+            await self.index.discard(session)
 
     def _opened(self, key: str, entry: Entry) -> Session | None:
         try:

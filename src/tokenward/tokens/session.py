@@ -63,7 +63,7 @@ class Session:
     claims: Mapping[str, JSON] = field(repr=False)
     """What is kept of the id_token (and of userinfo), for `User`."""
     proof: Mapping[str, JSON] = field(repr=False)
-    """The claims of the login's id_token that a refreshed one is compared with (OIDC Core 12.2)."""
+    """The claims of the login's id_token that later ones are compared with (OIDC Core 12.2)."""
     tokens: TokenSet
     created_at: float
     """When the user logged in; seconds since the epoch."""

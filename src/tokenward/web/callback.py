@@ -50,6 +50,9 @@ _logger = logging.getLogger(__name__)
 _MAX_CAUSES: Final = 5
 """Exceptions of a chain that are logged."""
 
+_PROOF: Final = (*REFRESH_CLAIMS, "sid")
+"""Claims of the login that a refreshed id_token, or a logout_token, is compared with."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Before:
@@ -322,7 +325,7 @@ def _draft(
         issuer=provider.issuer,
         client_id=provider.client_id,
         claims=management.keep_claims({**(grant.userinfo or {}), **claims}),
-        proof={name: claims[name] for name in REFRESH_CLAIMS if name in claims},
+        proof={name: claims[name] for name in _PROOF if name in claims},
         tokens=TokenSet.from_grant(
             grant, requested_scope=provider.scope, expires_in=provider.default_expires_in
         ),
