@@ -17,19 +17,25 @@ from tokenward import (
     TokenManagementMiddleware,
     get_user_access_token,
 )
+from tokenward.stores.redis import RedisStore
 from tokenward.stores.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from tokenward.tokens.interfaces import Lease
+    from tokenward.tokens.interfaces import Lease, Store
 
 FOLDER = Path(os.environ["TEST_FOLDER"])
 
 
+def open_store(where: str) -> Store:
+    """Open the store that a URL, or the name of a file, tells."""
+    return RedisStore.from_url(where, timeout=10.0) if "://" in where else SQLiteStore(where)
+
+
 class DeadlyStore:
-    """A SQLite store in which a worker dies by SIGKILL, once, where a file says so.
+    """A store in which a worker dies by SIGKILL, once, where a file says so.
 
     The file `before-put` kills who is about to write over a record, `before-mark` who is
     about to write a new one, `after-acquire` who has just got a lease. Whoever removes
@@ -38,7 +44,7 @@ class DeadlyStore:
     """
 
     def __init__(self) -> None:
-        self._inner = SQLiteStore(FOLDER / "sessions.db")
+        self._inner = open_store(os.environ["TEST_STORE"])
         self._lease: Lease | None = None
 
     async def acquire(self, key: str, *, ttl: float) -> Lease | None:

@@ -21,18 +21,19 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Iterator
 
-WORKERS = 2
 MOST_CONNECTIONS = 400
 
 
 @dataclass
 class Workers:
-    """Two workers behind one socket, and browsers that are connected to one of them each."""
+    """Workers behind one socket, and browsers that are connected to one of them each."""
 
     provider: Provider
     folder: Path
+    store: str
     listening: socket.socket
     secret_key: str
+    count: int = field(default=2, init=False)
     cookies: httpx.Cookies = field(default_factory=httpx.Cookies)
     _process: subprocess.Popen[str] | None = None
     _connected: list[httpx.AsyncClient] = field(default_factory=list)
@@ -42,13 +43,14 @@ class Workers:
         return f"http://127.0.0.1:{self.listening.getsockname()[1]}"
 
     def start(self) -> None:
-        """Start the workers, and return when both are ready."""
-        command = [sys.executable, "-m", "uvicorn", "app:app", "--workers", str(WORKERS)]
+        """Start the workers, and return when all are ready."""
+        command = [sys.executable, "-m", "uvicorn", "app:app", "--workers", str(self.count)]
         command += ["--fd", str(self.listening.fileno()), "--no-access-log"]
         command += ["--timeout-keep-alive", "60"]
         command += ["--app-dir", str(Path(__file__).parent), "--timeout-graceful-shutdown", "10"]
         settings = {
             "TEST_FOLDER": str(self.folder),
+            "TEST_STORE": self.store,
             "TEST_ISSUER": self.provider.issuer,
             "TEST_URL": self.url,
             "TEST_SECRET_KEY": self.secret_key,
@@ -64,7 +66,7 @@ class Workers:
         ready = 0
         for line in self._process.stderr:
             ready += "Application startup complete" in line
-            if ready == WORKERS:
+            if ready == self.count:
                 return
         raise AssertionError("the workers did not start")
 
@@ -106,7 +108,7 @@ class Workers:
                 found[pid].append(browser)
             else:
                 await browser.aclose()
-            if len(found) == WORKERS and all(len(known) == each for known in found.values()):
+            if len(found) == self.count and all(len(known) == each for known in found.values()):
                 return found
         raise AssertionError(f"of {MOST_CONNECTIONS} connections too few went to one worker")
 
@@ -128,10 +130,15 @@ class Workers:
             await self._connected.pop().aclose()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
-    """Two workers that serve `app.py`, and the provider that they use."""
+@pytest.fixture(scope="module", params=("sqlite", "redis"))
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workers]:
+    """Workers that serve `app.py` on one store, and the provider that they use."""
     folder = tmp_path_factory.mktemp("processes")
+    store = str(folder / "sessions.db")
+    if request.param == "redis":
+        store = request.getfixturevalue("redis_url")
     (folder / "deaths").mkdir()
     with listen("127.0.0.1", 0) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -140,7 +147,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
             "http://127.0.0.1:0", clients=[app], users=[User("alice", name="Alice")]
         )
         with serve(provider):
-            workers = Workers(provider, folder, listening, secrets.token_urlsafe(48))
+            workers = Workers(provider, folder, store, listening, secrets.token_urlsafe(48))
             try:
                 workers.start()
                 yield workers
@@ -150,7 +157,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
 
 @pytest.fixture
 async def workers(server: Workers) -> AsyncIterator[Workers]:
-    """Both workers, and a session that has just expired."""
+    """The workers, and a session that has just expired."""
     await server.log_in()
     server.provider.requests.clear()
     yield server

@@ -1,4 +1,4 @@
-"""Several workers, one session, one file: what single-process tests cannot show."""
+"""Several workers, one session, one store: what single-process tests cannot show."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def ask(browser: httpx.AsyncClient) -> httpx.Response | None:
 
 
 async def ask_all(workers: Workers, *, each: int) -> list[httpx.Response]:
-    """Ask over connections to both workers at once; return what was answered."""
+    """Ask over connections to all workers at once; return what was answered."""
     connected = await workers.connect(each)
     asked = [
         ask(browser) for browsers in zip(*connected.values(), strict=True) for browser in browsers
@@ -30,10 +30,10 @@ async def ask_all(workers: Workers, *, each: int) -> list[httpx.Response]:
     return [answer for answer in await asyncio.gather(*asked) if answer is not None]
 
 
-async def test_fifty_requests_to_two_workers_are_one_redemption(workers: Workers) -> None:
+async def test_all_requests_to_all_workers_are_one_redemption(workers: Workers) -> None:
     answers = await ask_all(workers, each=25)
-    assert [answer.status_code for answer in answers] == [200] * 50
-    assert len({answer.json()["pid"] for answer in answers}) == 2
+    assert [answer.status_code for answer in answers] == [200] * 25 * workers.count
+    assert len({answer.json()["pid"] for answer in answers}) == workers.count
     assert len({answer.json()["token"] for answer in answers}) == 1
     assert [r.outcome for r in workers.provider.requests if r.endpoint == "token"] == ["ok"]
     assert workers.provider.is_active(answers[0].json()["token"])
@@ -46,7 +46,9 @@ async def test_a_worker_that_is_killed_before_the_call_keeps_the_others_waiting_
     workers.die("after-acquire")
     answers = await ask_all(workers, each=5)
     assert workers.somebody_died
-    assert [answer.status_code for answer in answers] == [200] * 5
+    # A browser that had not asked yet when its worker died asks another one.
+    assert 5 * (workers.count - 1) <= len(answers) < 5 * workers.count
+    assert {answer.status_code for answer in answers} == {200}
     assert workers.refreshes() == 1
     assert (await ask_all(workers, each=2))[0].json()["token"] == answers[0].json()["token"]
     assert workers.refreshes() == 1
@@ -75,7 +77,7 @@ async def test_a_worker_that_is_killed_before_it_wrote_costs_a_login_at_most(
     asked = [ask(browser) for browsers in connected.values() for browser in browsers]
     answers = [answer for answer in await asyncio.gather(*asked) if answer is not None]
     assert workers.somebody_died
-    assert len(answers) == 5
+    assert 5 * (workers.count - 1) <= len(answers) < 5 * workers.count
     assert {answer.status_code for answer in answers} == {200 if overlap else 401}
     again = await ask_all(workers, each=2)
     assert {answer.status_code for answer in again} == {200 if overlap else 401}
@@ -86,7 +88,7 @@ async def test_a_worker_that_is_killed_before_it_wrote_costs_a_login_at_most(
 async def test_a_worker_that_is_killed_after_it_wrote_costs_nothing(workers: Workers) -> None:
     workers.die("before-release")
     answers = await ask_all(workers, each=5)
-    assert len(answers) >= 5
+    assert len(answers) >= 5 * (workers.count - 1)
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.json()["token"] for answer in answers}) == 1
     again = await ask_all(workers, each=2)

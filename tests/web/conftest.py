@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import httpx
 import pytest
@@ -38,12 +38,14 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp
 
+    from redis_server import TimedStore
+    from tokenward.clock import Clock
     from tokenward.events import Event
     from tokenward.testing import FrozenClock, Provider
     from tokenward.testing.login import LoginAs
     from tokenward.tokens.interfaces import Entry, Store
 
-KINDS = ("cookie", "memory", "sqlite")
+KINDS = ("cookie", "memory", "sqlite", "redis")
 KEY = "fuvQBj8B5pts7Km2TfoqPp9ocLVoYlb1z0okhjW-0eHqN5Eh610NzZL7I6tl265Q"
 OTHER_KEY = "p3Wn7dQxkUe0t9YwVb6sZc2mHrLfJg84aXoTiE1KyRNDuCqMB5vPShGAzjFOlI-_"
 URL = "https://app.test"
@@ -276,7 +278,7 @@ def kind(request: pytest.FixtureRequest) -> str:
     return kind
 
 
-@pytest.fixture(params=("memory", "sqlite"))
+@pytest.fixture(params=("memory", "sqlite", "redis"))
 def stored(request: pytest.FixtureRequest) -> str:
     """Run the test for every kind of session that rests in a store."""
     kind: str = request.param
@@ -285,7 +287,11 @@ def stored(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def make_site(
-    oidc_provider: Provider, frozen_clock: FrozenClock, login_as: LoginAs, tmp_path: Path
+    oidc_provider: Provider,
+    frozen_clock: FrozenClock,
+    login_as: LoginAs,
+    tmp_path: Path,
+    redis_store: Callable[[Clock], TimedStore],
 ) -> AsyncIterator[MakeSite]:
     """Return a function that makes a site; see the module."""
     sites: list[Site] = []
@@ -312,6 +318,8 @@ async def make_site(
             store = MemoryStore(clock=frozen_clock)
         elif store is None and kind == "sqlite":
             store = SQLiteStore(tmp_path / f"{len(sites)}.db", clock=frozen_clock)
+        elif store is None and kind == "redis":
+            store = cast("Store", redis_store(frozen_clock))
         flaky = store if isinstance(store, Flaky) or store is None else Flaky(store)
         events: list[Event] = []
         given: dict[str, Any] = {
