@@ -26,7 +26,14 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parent.parent
 PACKAGE: Final = ROOT / "src" / "tokenward"
 SOURCES: Final = sorted(PACKAGE.rglob("*.py"))
-SCRIPTS: Final = ["scripts/demo", "scripts/test", "scripts/check", "scripts/cases", ".ci/run"]
+SCRIPTS: Final = [
+    "scripts/demo",
+    "scripts/test",
+    "scripts/check",
+    "scripts/cases",
+    "scripts/soak",
+    ".ci/run",
+]
 
 FLOORS: Final = {
     # The first release without a known vulnerability in a part that we use, or could.

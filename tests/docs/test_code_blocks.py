@@ -13,6 +13,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+import yaml
 
 from tokenward import endpoints
 
@@ -74,6 +75,7 @@ READERS: Final[dict[str, Callable[[Block], object]]] = {
     "console": shell,
     "json": lambda block: json.loads(block.code),
     "toml": lambda block: tomllib.loads(block.code),
+    "yaml": lambda block: yaml.safe_load(block.code),
     "http": http,
     "mermaid": mermaid,
     "text": lambda block: block.code,
@@ -119,6 +121,7 @@ def check_keywords(tree: ast.AST) -> None:
         pytest.param("bash", "if true; then\n", id="bash"),
         pytest.param("json", "{\n", id="json"),
         pytest.param("toml", "a = \n", id="toml"),
+        pytest.param("yaml", "a: [\n", id="yaml"),
         pytest.param("mermaid", "scribble\n  a --> b\n", id="mermaid"),
         pytest.param("mermaid", "flowchart TD\n", id="empty-mermaid"),
         pytest.param("http", "token, please\n", id="http"),
