@@ -13,7 +13,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -205,6 +205,31 @@ async def test_a_directory_that_went_away_is_named(tmp_path: Path) -> None:
     refusal = await _refusal(store)
     assert "absent/a.db cannot be created" in str(refusal)
     assert os.strerror(errno.ENOENT) in str(refusal)
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_file_that_another_process_creates_meanwhile_is_not_anothers(
+    path: Path, call: int
+) -> None:
+    class Interrupted(sqlite3.Connection):
+        calls = 0
+
+        def execute(self, *args: Any) -> sqlite3.Cursor:
+            self.calls += 1
+            if self.calls == call:
+                asyncio.run(create())
+            return super().execute(*args)
+
+    async def create() -> None:
+        store = SQLiteStore(path)
+        await store.put("k", b"v", ttl=60, version=None)
+        await store.aclose()
+
+    with closing(sqlite3.connect(path, factory=Interrupted)) as connection:
+        assert sqlite_connections._check_format(connection, path) in {True, False}
+        while connection.calls <= call:
+            connection.execute("SELECT 1")
+        assert sqlite_connections._check_format(connection, path)
 
 
 async def test_a_directory_is_no_file(tmp_path: Path) -> None:

@@ -215,11 +215,16 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         _create(connection, path)
 
 
+# One statement sees one state of the file, which another process may be creating.
+_FORMAT: Final = """
+    SELECT user_version, application_id, (SELECT count(*) FROM sqlite_master)
+    FROM pragma_user_version, pragma_application_id
+"""
+
+
 def _check_format(connection: sqlite3.Connection, path: Path) -> bool:
     """Return whether the file is ours; it is nobody's, and empty, if not."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    version, application, tables = connection.execute(_FORMAT).fetchone()
     if (version, application, tables) == (0, 0, 0):
         return False
     if application != APPLICATION_ID:
