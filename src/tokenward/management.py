@@ -15,6 +15,7 @@ from .request_tokens import RequestTokens
 from .sealing import KeyRing
 from .secret import Secret
 from .sessions import Sessions
+from .setting_kinds import check_callable, read_kind
 from .settings import (
     DEFAULT_CLAIMS,
     AppSettings,
@@ -35,6 +36,7 @@ from .stores.memory import MemoryStore
 from .stores.sessions import StoredSessions
 from .tokens.client_credentials import ClientCredentialsTokens
 from .tokens.exchange import ExchangedTokens
+from .tokens.interfaces import TakesClock
 from .tokens.refresh import Refresher
 from .tokens.refresh_settings import RefreshSettings
 from .tokens.revocation import Revoker
@@ -152,16 +154,22 @@ class TokenManagement:
             carry_over=tuple(read_names("carry_over", carry_over)),
             on_login=read_hook("on_login", on_login),
             preload=read_preload(preload),
-            revoke_at_logout=revoke_at_logout,
-            lifetimes=lifetimes,
+            revoke_at_logout=read_kind("revoke_at_logout", revoke_at_logout, bool),
+            lifetimes=read_kind("lifetimes", lifetimes, Lifetimes),
             server_side=server_side,
         )
+        refresh = read_kind("refresh", refresh, RefreshSettings)
+        for setting, function in (("clock", clock), ("on_event", on_event)):
+            check_callable(setting, function)
         self.clock: Clock = clock or next(iter(self.providers.values())).clock
         self.ring: KeyRing = KeyRing([key.reveal() for key in keys])
         given = read_store(store)
-        self.store: Store = given if given is not None else MemoryStore(clock=self.clock)
+        self.store: Store = given if given is not None else MemoryStore()
+        if isinstance(self.store, TakesClock):
+            self.store.use_clock(self.clock)
+        self._name_claim = read_kind("name_claim", name_claim, str)
+        self._role_claim = read_kind("role_claim", role_claim, str)
         self._claims = frozenset({*read_names("claims", claims), "sub", name_claim, role_claim})
-        self._name_claim, self._role_claim = name_claim, role_claim
         self._event_sink = on_event
         self._reference_key = secrets.token_bytes(32)
         self._entered = 0

@@ -129,7 +129,8 @@ class KeyRing:
         ring.open(sealed, purpose="session", record=store_key).plaintext
 
     `secret_key` is one key, or several, newest first: put a new one in front, and take
-    the old one away when nothing that it sealed has to be read any more. At least 32
+    the old one away when nothing that it sealed has to be read any more: an idle lifetime
+    after the last process without the new key has stopped. At least 32
     bytes each; raises `ConfigurationError` for a key that is short or published, and
     warns of one that looks easy to guess.
     A ring may be used by several threads.

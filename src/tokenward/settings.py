@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from .errors import ConfigurationError
 from .origins import parse_origin
 from .provider import OpenIDProvider
+from .setting_kinds import check_number, read_kind
 
 if TYPE_CHECKING:
     from .protocol.json import JSON
@@ -51,11 +52,13 @@ class Lifetimes:
     """How long a session lives. Seconds."""
 
     idle: float = 8 * 60 * 60.0
-    """8 hours without a request, a working day. Every request begins it anew."""
+    """8 hours without a request that reads the session, a working day."""
     absolute: float = 7 * 24 * 60 * 60.0
     """7 days after the login, whatever happens."""
 
     def __post_init__(self) -> None:
+        for setting in ("idle", "absolute"):
+            check_number(f"lifetimes.{setting}", getattr(self, setting))
         if not 0 < self.idle <= self.absolute:
             raise ConfigurationError("lifetimes", "needs 0 < idle <= absolute, in seconds")
 
@@ -136,7 +139,7 @@ def _read_public_url(url: str, *, dangerously_allow_http: bool) -> PublicUrl:
 
 def read_path(setting: str, path: str) -> str:
     """Read a path such as `/auth`; raises `ConfigurationError` naming `setting`."""
-    if not path.startswith("/") or not _PATH.fullmatch(path):
+    if not read_kind(setting, path, str).startswith("/") or not _PATH.fullmatch(path):
         raise ConfigurationError(
             setting, "must be a path such as /auth, without a slash at its end"
         )
@@ -149,7 +152,7 @@ def read_page(setting: str, page: str, *, prefix: str) -> str:
     Raises `ConfigurationError` naming `setting` for anything but a plain path, and for
     one of the login routes below `prefix`, which would lead in a circle.
     """
-    if page == prefix or page.startswith(f"{prefix}/"):
+    if read_kind(setting, page, str) == prefix or page.startswith(f"{prefix}/"):
         raise ConfigurationError(setting, f"must not be one of the routes below {prefix}")
     if page != "/" and not (page and _PATH.fullmatch(page)):
         raise ConfigurationError(setting, "must be a path of this site such as / or /welcome")

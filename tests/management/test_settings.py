@@ -15,9 +15,11 @@ from tokenward import (
     RefreshSettings,
     TokenManagement,
 )
+from tokenward.clock import system_clock
 from tokenward.origins import is_loopback
 from tokenward.settings import PublicUrl, is_mount_path, read_public_urls
 from tokenward.stores.memory import MemoryStore
+from tokenward.stores.sqlite import SQLiteStore
 from tokenward.tokens.models import Target
 
 SECRET_KEY = "Zk3rT9vQx1LmP7sWc5Yb2NfHd8Ug4JaE6RoXiKtV"
@@ -98,6 +100,15 @@ async def an_async_predicate(_scope):
         pytest.param({"landing": "/auth"}, "landing", id="landing at the prefix"),
         pytest.param({"after_logout": "/auth/logout"}, "after_logout", id="after_logout circle"),
         pytest.param({"after_logout": ""}, "after_logout", id="after_logout empty"),
+        pytest.param({"prefix": None}, "prefix", id="prefix that is None"),
+        pytest.param({"landing": None}, "landing", id="landing that is None"),
+        pytest.param({"lifetimes": 3600}, "lifetimes", id="lifetimes as a number"),
+        pytest.param({"refresh": None}, "refresh", id="refresh that is None"),
+        pytest.param({"revoke_at_logout": "no"}, "revoke_at_logout", id="a switch as text"),
+        pytest.param({"name_claim": None}, "name_claim", id="name_claim that is None"),
+        pytest.param({"role_claim": ["roles"]}, "role_claim", id="role_claim as a list"),
+        pytest.param({"clock": 5}, "clock", id="clock that is a number"),
+        pytest.param({"on_event": 5}, "on_event", id="on_event that is a number"),
         pytest.param({"preload": "yes"}, "preload", id="preload that is text"),
         pytest.param({"preload": an_async_predicate}, "preload", id="preload that is async"),
     ],
@@ -160,8 +171,51 @@ def test_cookie_sessions_beside_a_store_stay_cookie_sessions():
 
 
 @pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        pytest.param({"client_id": None}, "client_id", id="client_id"),
+        pytest.param({"client_secret": b"secret"}, "client_secret", id="client_secret"),
+        pytest.param({"scope": None}, "scope", id="no scope"),
+        pytest.param({"scope": ["openid"]}, "scope", id="scope as a list"),
+        pytest.param({"timeout": "5"}, "timeout", id="timeout as text"),
+        pytest.param({"token_timeout": True}, "token_timeout", id="timeout as a switch"),
+        pytest.param({"policy": "strict"}, "policy", id="policy"),
+        pytest.param({"clock": 5}, "clock", id="clock"),
+        pytest.param({"on_event": 5}, "on_event", id="on_event"),
+    ],
+)
+def test_a_setting_of_a_provider_that_is_of_another_kind_is_named(settings, named):
+    with pytest.raises(ConfigurationError) as caught:
+        a_provider(**settings)
+    assert caught.value.setting == named
+
+
+@pytest.mark.parametrize("issuer", [None, 7, "", "http://op.test"])
+def test_a_provider_that_was_refused_can_be_shown(issuer):
+    with pytest.raises(ConfigurationError) as caught:
+        OpenIDProvider(issuer, client_id="app")
+    assert caught.value.setting == "issuer"
+    provider = OpenIDProvider.__new__(OpenIDProvider)
+    assert "OpenIDProvider" in repr(provider)
+
+
+def test_a_store_keeps_the_time_of_the_app_unless_it_has_its_own(tmp_path):
+    def clock():
+        return 1_900_000_000.0
+
+    for make in (MemoryStore, partial(SQLiteStore, tmp_path / "s.db")):
+        store = make()
+        management(store=store, clock=clock)
+        assert store._clock is clock
+        own = make(clock=system_clock)
+        management(store=own, clock=clock)
+        assert own._clock is system_clock
+
+
+@pytest.mark.parametrize(
     "lifetimes",
     [
+        pytest.param(("8h", 10), id="text"),
         pytest.param((0, 10), id="no idle time"),
         pytest.param((20, 10), id="idle longer than absolute"),
         pytest.param((-1, -1), id="negative"),

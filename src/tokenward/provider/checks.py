@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 from ..errors import ConfigurationError
 from ..protocol.authorization import ResponseMode, check_extra_parameters
 from ..protocol.client_auth import auth_method_of
+from ..setting_kinds import check_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +21,9 @@ _HAVE_A_SETTING = frozenset({"acr_values", "max_age", "resource"})
 
 def check_client(client_id: str, *, scope: str, response_mode: str) -> None:
     """Raise `ConfigurationError` unless the registration makes sense for a login."""
+    for setting, text in (("client_id", client_id), ("scope", scope)):
+        if not isinstance(text, str):
+            raise ConfigurationError(setting, "must be text")
     if not client_id:
         raise ConfigurationError("client_id", "is empty; the provider gives one at registration")
     if "openid" not in scope.split():
@@ -49,6 +53,7 @@ def read_authorize_parameters(
 def check_durations(durations: Mapping[str, float]) -> None:
     """Raise `ConfigurationError` for a duration that is not a positive number of seconds."""
     for setting, seconds in durations.items():
+        check_number(setting, seconds)
         if not 0 < seconds < float("inf"):
             raise ConfigurationError(setting, "must be seconds, more than 0")
 

@@ -33,6 +33,7 @@ from ..protocol.id_token import StaleIdToken
 from ..protocol.logout import end_session_url
 from ..protocol.metadata import DiscoveryPolicy, check_issuer
 from ..secret import Secret
+from ..setting_kinds import check_callable, read_kind
 from .checks import (
     check_client,
     check_durations,
@@ -146,10 +147,12 @@ class OpenIDProvider:
     ) -> None:
         secret = Secret(client_secret) if isinstance(client_secret, str) else client_secret
         del client_secret  # no traceback of what follows shows it
-        policy = policy or DiscoveryPolicy()
+        if secret is not None and not isinstance(secret, Secret):
+            raise ConfigurationError("client_secret", "must be text, or a Secret")
+        policy = read_kind("policy", policy or DiscoveryPolicy(), DiscoveryPolicy)
         if dangerously_allow_http:
             policy = replace(policy, dangerously_allow_http=True)
-        check_issuer(issuer, policy)
+        check_issuer(read_kind("issuer", issuer, str), policy)
         check_client(client_id, scope=scope, response_mode=response_mode)
         check_durations(
             {
@@ -195,6 +198,8 @@ class OpenIDProvider:
         self._on_event = on_event
         self._listeners: WeakSet[EventListener] = WeakSet()
         check_http(http)
+        check_callable("clock", clock)
+        check_callable("on_event", on_event)
         self._own_client = OwnClient()
         self._documents = ProviderDocuments(
             issuer,
@@ -218,7 +223,9 @@ class OpenIDProvider:
         )
 
     def __repr__(self) -> str:
-        return f"OpenIDProvider({self.issuer!r}, client_id={self.client_id!r})"
+        # A traceback may show one whose settings were refused before they were kept.
+        issuer, client_id = getattr(self, "issuer", None), getattr(self, "client_id", None)
+        return f"OpenIDProvider({issuer!r}, client_id={client_id!r})"
 
     def bind_events(self, listener: EventListener) -> None:
         """Send events to `listener` as well, for as long as it lives.

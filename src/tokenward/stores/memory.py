@@ -37,8 +37,9 @@ class MemoryStore:
     It may be shared by event loops and threads. There is no background task.
     """
 
-    def __init__(self, clock: Clock = system_clock, max_entries: int = 100_000) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock | None = None, max_entries: int = 100_000) -> None:
+        self._clock = clock or system_clock
+        self._has_own_clock = clock is not None
         self._lock = Lock()
         self._numbers = count(1)
         self._values: _Shelf[str, Entry] = _Shelf(max_entries)
@@ -46,6 +47,11 @@ class MemoryStore:
         self._leases: _Shelf[str, Lease] = _Shelf(max_entries)
         self._members: _Shelf[tuple[str, str], None] = _Shelf(4 * max_entries)
         self._indexes: dict[str, set[str]] = {}
+
+    def use_clock(self, clock: Clock) -> None:
+        """Take the time from `clock` from now on, unless the store was made with one."""
+        if not self._has_own_clock:
+            self._clock = clock
 
     # Reading takes no lock: it is one look into one dict, at a tuple that never changes.
 

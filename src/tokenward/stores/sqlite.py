@@ -44,7 +44,7 @@ class SQLiteStore:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, clock: Clock = system_clock, patience: float = 5.0
+        self, path: str | os.PathLike[str], *, clock: Clock | None = None, patience: float = 5.0
     ) -> None:
         name = os.fspath(path)
         if not name or name.startswith((":", "file:")):
@@ -55,10 +55,16 @@ class SQLiteStore:
         self._path = Path(name).absolute()
         if not self._path.parent.is_dir():
             raise ConfigurationError("path", f"the directory {self._path.parent} is not there")
-        self._clock = clock
+        self._clock = clock or system_clock
+        self._has_own_clock = clock is not None
         self._patience = patience
         self._file = SQLiteFile(self._path, patience=patience)
         self._inherited: list[SQLiteFile] = []
+
+    def use_clock(self, clock: Clock) -> None:
+        """Take the time from `clock` from now on, unless the store was made with one."""
+        if not self._has_own_clock:
+            self._clock = clock
 
     async def get(self, key: str) -> Entry | None:
         """Return what is under `key`; None if nothing is, or its time is over."""

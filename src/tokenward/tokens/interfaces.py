@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import asyncio
 
+    from ..clock import Clock
     from .exchange import Exchange
     from .models import AccessToken, Target
     from .session import Session
@@ -125,6 +126,15 @@ class Lease:
     """Random; only the owner renews or releases."""
     fence: int
     """Rises with every lease of the key."""
+
+
+@runtime_checkable
+class TakesClock(Protocol):
+    """A store that keeps the time itself, and can be told whose."""
+
+    def use_clock(self, clock: Clock) -> None:
+        """Take the time from `clock` from now on, unless it was made with one."""
+        ...
 
 
 class Store(Protocol):

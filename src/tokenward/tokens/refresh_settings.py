@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..errors import ConfigurationError
+from ..setting_kinds import check_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class RefreshSettings:
     """Refresh requests under way at once in one process, per provider."""
 
     def __post_init__(self) -> None:
+        for name in ("margin", "lease_ttl", "lease_renewal", "wait", "save_retry", "concurrency"):
+            check_number(f"refresh.{name}", getattr(self, name))
         for name in ("lease_ttl", "lease_renewal", "wait", "save_retry"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigurationError(f"refresh.{name}", "must be a number of seconds above 0")
