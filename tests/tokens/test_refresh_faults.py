@@ -414,6 +414,35 @@ async def test_what_the_provider_asked_for_holds_for_all_sessions(
     assert len(world.provider.calls) == 3
 
 
+@pytest.mark.case(183)
+async def test_every_request_of_a_session_is_told_what_is_left_of_the_wait(
+    world: World, clock: LoopClock
+) -> None:
+    process, other, session = world.process(), world.process(), await world.log_in()
+    clock.advance(HOUR)
+    world.provider.script.append(refuse(overloaded(30.0)))
+    waits = []
+    for asked in (process, process, other):
+        failure = await refused(asked, session)
+        assert isinstance(failure, TokenUnavailable)
+        waits.append(failure.retry_after)
+        clock.advance(5)
+    assert waits == pytest.approx([30.0, 25.0, 20.0], abs=0.5)
+    assert len(world.provider.calls) == 1
+
+
+@pytest.mark.parametrize("value", [b"", b"soon", b"nan", b"inf", b"-inf", b"1e400"])
+async def test_a_wait_that_makes_no_sense_is_a_short_or_a_long_one(
+    stored_world: World, clock: LoopClock, value: bytes
+) -> None:
+    process, session = stored_world.process(), await stored_world.log_in()
+    clock.advance(HOUR)
+    await stored_world.memory.put(f"{session.id}:pause", value, ttl=60.0, version=None)
+    failure = await refused(process, session)
+    assert isinstance(failure, TokenUnavailable)
+    assert 1.0 <= failure.retry_after <= 3600.0
+
+
 async def test_one_lost_answer_is_no_outage_and_five_are(world: World, clock: LoopClock) -> None:
     process = world.process()
     sessions = [await world.log_in(f"u{number}") for number in range(8)]
@@ -437,7 +466,7 @@ async def test_a_session_that_has_to_wait_does_not_use_up_the_one_try(
     world.provider.script.append(refuse(overloaded(1.0)))
     await refused(process, paused)
     await world.memory.delete(f"{paused.id}:pause")
-    await world.memory.put(f"{paused.id}:pause", b"", ttl=60.0, version=None)
+    await world.memory.put(f"{paused.id}:pause", b"inf", ttl=60.0, version=None)
     clock.advance(2)
     await refused(process, paused)
     assert await process.token(other)

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from ..provider import OpenIDProvider
     from ..provider.grant import Grant
     from ..secret import Secret
-    from .interfaces import SessionRecords, Store
+    from .interfaces import Entry, SessionRecords, Store
     from .models import Target
     from .refresh_settings import RefreshSettings
     from .revocation import Revoker
@@ -58,6 +58,7 @@ PAUSE: Final = 1.0
 SECOND_LOOK: Final = 2.0
 """Seconds to look out for what another process may have got for the same refresh token."""
 
+_LONGEST_PAUSE: Final = 3600.0
 _ASKED: Final = 60.0
 """Seconds for which it is known that a process began to spend a refresh token."""
 
@@ -210,7 +211,8 @@ class Refresher:
         if refused:
             return _insufficient(target)
         if paused:
-            return later("the last refresh failed a moment ago", retry_after=PAUSE)
+            wait = _left(paused, now=self._clock())
+            return later("the last refresh failed a moment ago", retry_after=wait)
         return None
 
     async def _ask(
@@ -264,12 +266,13 @@ class Refresher:
             self._on_event(events.ProviderAlarm(provider=session.provider, error=verdict.reason))
         if verdict.shared:
             breaker.failure(verdict.retry_after)
-            await self._mark(_pause_key(session), PAUSE)
         else:
             # It answered: nobody else has to wait.
             breaker.success()
-            await self._mark(_pause_key(session), verdict.retry_after or PAUSE)
-        return later("the provider gave no token", retry_after=verdict.retry_after or PAUSE)
+        seconds = verdict.retry_after or PAUSE
+        until = repr(self._clock() + seconds).encode()
+        await self._mark(_pause_key(session), seconds, value=until)
+        return later("the provider gave no token", retry_after=seconds)
 
     async def _second_look(
         self, records: SessionRecords, session: Session, target: Target
@@ -343,10 +346,10 @@ class Refresher:
             return
         self._on_event(events.Refreshed(session=self._reference(session)))
 
-    async def _mark(self, key: str, seconds: float) -> bool:
+    async def _mark(self, key: str, seconds: float, *, value: bytes = b"") -> bool:
         """Leave a mark for some seconds; False if it is there already."""
         try:
-            await self._store.put(key, b"", ttl=seconds, version=None)
+            await self._store.put(key, value, ttl=seconds, version=None)
         except Conflict:
             return False
         return True
@@ -391,6 +394,14 @@ def _pause_key(session: Session) -> str:
 
 def _asked_key(session: Session) -> str:
     return f"{session.id}:asked-{session.version}"
+
+
+def _left(paused: Entry, *, now: float) -> float:
+    try:
+        left = float(paused.value) - now
+    except ValueError:
+        return PAUSE
+    return min(max(PAUSE, left), _LONGEST_PAUSE)
 
 
 def _refused_key(session: Session, target: Target) -> str:
