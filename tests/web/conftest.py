@@ -10,6 +10,7 @@ argument of `TokenManagement`. `kind` runs a test once for every kind.
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -98,6 +99,8 @@ class Flaky:
 
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self.inner, name)
+        if not inspect.iscoroutinefunction(operation):
+            return operation
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             self.calls.append(name)

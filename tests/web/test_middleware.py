@@ -1018,3 +1018,65 @@ async def test_a_cancelled_request_leaves_the_context_clean(make_site, kind):
         with pytest.raises(asyncio.CancelledError):
             await task
     assert current_session.get() is None
+
+
+# ---------------------------------------------------------------- groups of exceptions
+
+
+def group(*errors):
+    return ExceptionGroup("unhandled errors in a TaskGroup", list(errors))
+
+
+GROUPS = [
+    pytest.param(group(NotAuthenticated()), 401, "not_authenticated", id="one"),
+    pytest.param(group(TokenUnavailable("x"), NotAuthenticated()), 503, None, id="the-first"),
+    pytest.param(group(group(SessionEnded("x")), Conflict("x")), 401, "session_ended", id="nested"),
+]
+FOREIGN = [
+    pytest.param(group(NotAuthenticated(), ValueError("x")), id="beside"),
+    pytest.param(group(ValueError("x"), NotAuthenticated()), id="before"),
+    pytest.param(group(NotAuthenticated(), group(ValueError("x"))), id="below"),
+    pytest.param(group(ValueError("x")), id="alone"),
+]
+
+
+@pytest.mark.parametrize("mounted", [False, True])
+@pytest.mark.parametrize(("error", "status", "word"), GROUPS)
+async def test_a_group_of_our_errors_is_answered_as_the_first_of_them(
+    make_site, error, status, word, mounted
+):
+    routes = [Route("/x", raising(error))]
+    if mounted:
+        routes = [Mount("/in", Starlette(routes=routes))]
+    site = make_site("cookie", app=lambda: Starlette(routes=routes))
+    answer = await site.browser.get("/in/x" if mounted else "/x", headers=SCRIPT)
+
+    assert answer.status_code == status
+    assert answer.json()["error"] == word or word is None
+
+
+@pytest.mark.parametrize("mounted", [False, True])
+@pytest.mark.parametrize("error", FOREIGN)
+async def test_a_group_with_any_other_error_is_the_apps_affair(make_site, error, mounted):
+    routes = [Route("/x", raising(error))]
+    if mounted:
+        routes = [Mount("/in", Starlette(routes=routes))]
+    site = make_site("cookie", app=lambda: Starlette(routes=routes))
+    browser = site.new_browser(raising=False)
+    answer = await browser.get("/in/x" if mounted else "/x", headers=SCRIPT)
+
+    assert (answer.status_code, answer.text) == (500, "Internal Server Error")
+
+
+async def test_two_tokens_that_are_asked_for_at_once_are_refused_as_one_is(make_site):
+    async def both(request):
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(2):
+                tasks.create_task(get_user_access_token(request))
+        return Response()
+
+    site = make_site("cookie", app=lambda: Starlette(routes=[Route("/x", both)]))
+
+    assert (await site.browser.get("/x", headers=SCRIPT)).status_code == 401
+    page = await site.browser.get("/x", headers=PAGE)
+    assert (page.status_code, page.headers["location"]) == (303, "/auth/login?return_to=/x")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
+from starlette.applications import Starlette
 
 from tokenward import AccessToken, TokenManagementMiddleware, get_user_access_token
 from tokenward.fastapi import (
@@ -264,3 +265,93 @@ async def test_an_app_that_shows_no_document_works(make_site):
     site = make_site("cookie", app=lambda: app)
     assert (await site.browser.get("/")).json() == "nobody"
     assert isinstance(site.app.user_middleware[0].cls, type(TokenManagementMiddleware))
+
+
+# ----------------------------------------------------------------- however it is put together
+
+
+def documented(document, *, cookie="__Host-tokenward", login="/auth/login"):
+    """Tell whether a document shows the 401, the 403 and this scheme."""
+    scheme = document["components"]["securitySchemes"]["session"]
+    return (
+        scheme["name"] == cookie
+        and f"`{login}`" in scheme["description"]
+        and "401" in operation(document, "/user")["responses"]
+        and "401" in operation(document, "/getter")["responses"]
+        and "403" in operation(document, "/role")["responses"]
+        and "401" not in operation(document, "/public")["responses"]
+    )
+
+
+class Around:
+    """Some other middleware."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        await self.app(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda app: app, Around, lambda app: Around(Around(app))], ids=["0", "1", "2"]
+)
+async def test_an_app_that_is_wrapped_from_outside_is_documented(make_site, wrap):
+    site = make_site("cookie", app=make_app, install=False)
+    site.app = TokenManagementMiddleware(wrap(site.app), auth=site.auth)
+
+    assert documented((await site.new_browser().get("/openapi.json")).json())
+
+
+@pytest.mark.parametrize("outer", [FastAPI, Starlette])
+@pytest.mark.parametrize("outside", [True, False], ids=["wrapped", "added"])
+async def test_apps_that_are_mounted_are_documented(make_site, outer, outside):
+    def app():
+        made, between = outer(), Starlette()
+        made.mount("/sub", make_app())
+        between.mount("/deep", make_app())
+        made.mount("/with", Around(between))
+        return made
+
+    site = make_site("cookie", app=app, install=not outside)
+    if outside:
+        site.app = TokenManagementMiddleware(site.app, auth=site.auth)
+    browser = site.new_browser()
+
+    assert (await browser.get("/sub/user")).status_code == 401
+    for path in ("/sub", "/with/deep"):
+        assert documented((await browser.get(f"{path}/openapi.json")).json()), path
+
+
+async def test_the_scheme_names_the_cookie_and_the_login_of_this_app(make_site):
+    settings = {"public_url": "https://app.test/shop", "prefix": "/account"}
+    site = make_site("cookie", app=make_app, **settings)
+    expected = {"cookie": "__Host-tokenward_shop", "login": "/shop/account/login"}
+
+    document_unauthorized(site.app)
+    assert documented(site.app.openapi()), "nobody knows yet"
+    for _ in range(2):
+        shown = (await site.browser.get("/openapi.json")).json()
+        assert documented(shown, **expected)
+    document_unauthorized(site.app)
+    assert documented(site.app.openapi(), **expected)
+
+
+async def test_a_scheme_of_the_apps_own_is_kept(make_site):
+    own = {"type": "http", "scheme": "bearer"}
+
+    def app():
+        made = make_app()
+        make = made.openapi
+
+        def openapi():
+            document = make()
+            document["components"]["securitySchemes"]["session"] = dict(own)
+            return document
+
+        made.openapi = openapi
+        return made
+
+    site = make_site("cookie", app=app)
+    document = (await site.browser.get("/openapi.json")).json()
+    assert document["components"]["securitySchemes"]["session"] == own

@@ -838,7 +838,7 @@ async def test_the_store_names_sessions_by_a_hash_of_256_random_bits(make_site):
     for _ in range(50):
         browser = site.new_browser()
         await site.keep(browser, a=1)
-        value = unsealed(site.cookies(browser)[f"{NAME}-data"]).decode()
+        value = unsealed(site.cookies(browser)[f"{NAME}-data"])[8:].decode()
         session_id, _, signature = value.rpartition(".")
         assert len(base64.urlsafe_b64decode(session_id + "=")) == 32
         assert len(signature) == 43, "SHA-256"
@@ -921,7 +921,7 @@ async def test_the_file_of_the_store_shows_no_id_no_token_and_no_user(make_site,
     token = (await site.browser.get("/token")).text
     site.clock.advance(4000)
     newer = (await site.browser.get("/token")).text
-    session_id = unsealed(site.cookies()[NAME]).decode().rpartition(".")[0]
+    session_id = unsealed(site.cookies()[NAME])[8:].decode().rpartition(".")[0]
     written = b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
     assert len(written) > 4096
@@ -1000,7 +1000,7 @@ async def test_a_hostile_payload_under_our_own_seal_is_no_session(make_site, kin
         sealed = ring.seal(payload, purpose="session-cookie", record=NAME)
         cookies[NAME] = as_cookie(sealed)[:4000]
     else:
-        session_id = unsealed(cookies[NAME]).decode().rpartition(".")[0]
+        session_id = unsealed(cookies[NAME])[8:].decode().rpartition(".")[0]
         key = f"{session_key(Secret(session_id))}:session"
         sealed = ring.seal(payload, purpose="session", record=key)
         entry = await site.store.get(key)
@@ -1047,7 +1047,7 @@ async def test_a_newer_format_is_no_session_and_stays_where_it_is(make_site, kin
     if kind == "cookie":
         purpose, record, sealed, entry = "session-cookie", NAME, unsealed(cookies[NAME]), None
     else:
-        session_id = unsealed(cookies[NAME]).decode().rpartition(".")[0]
+        session_id = unsealed(cookies[NAME])[8:].decode().rpartition(".")[0]
         purpose, record = "session", f"{session_key(Secret(session_id))}:session"
         entry = await site.store.get(record)
         sealed = entry.value

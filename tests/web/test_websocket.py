@@ -292,3 +292,21 @@ async def test_a_store_that_is_down_asks_to_come_back_later(make, stored):
     socket = await WebSocket(site, "/token").run()
 
     assert socket.closed == [(1013, "token_unavailable")]
+
+
+@pytest.mark.parametrize("ours", [True, False])
+async def test_a_group_of_our_errors_closes_as_one_of_them_does(make_site, ours):
+    async def fails(websocket):
+        await websocket.accept()
+        others = [] if ours else [ValueError("x")]
+        raise ExceptionGroup("unhandled errors in a TaskGroup", [NotAuthenticated(), *others])
+
+    site = make_site("cookie", app=lambda: Starlette(routes=[WebSocketRoute("/x", fails)]))
+    socket = WebSocket(site, "/x")
+    if ours:
+        await socket.run()
+        assert socket.closed == [(4401, "not_authenticated")]
+    else:
+        with pytest.raises(ExceptionGroup):
+            await socket.run()
+        assert socket.closed == []

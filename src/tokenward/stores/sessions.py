@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..clock import Clock
     from ..protocol.json import JSONObject
-    from ..sealing import KeyRing
+    from ..sealing import KeyRing, Opened
     from ..secret import Secret
     from ..tokens.interfaces import Entry, Store
     from ..tokens.session import Session
@@ -36,6 +36,10 @@ TOMBSTONE: Final = 60.0
 
 _SESSION: Final = "session"
 _DATA: Final = "data"
+_LEASE: Final = "lease"
+"""Whoever has it may spend the refresh token (`tokens/refresh.py`)."""
+
+_LEASE_SECONDS: Final = 10.0
 _TRIES: Final = 3
 
 
@@ -149,6 +153,26 @@ class StoredSessions:
         records = (_record(key, _SESSION), _record(key, _DATA))
         await self._store.touch(*records, ttl=self._left(expires_at))
 
+    async def reseal(
+        self, key: str, session: Entry | None, data: Entry | None, *, expires_at: float | None
+    ) -> None:
+        """Seal with the newest key what `fetch` gave and an older one had sealed.
+
+        The older key can be taken away when everything that lives has been through this.
+        Whatever was written since stays as it is: the newest key sealed it. `session` is
+        None for what the app keeps of an anonymous visitor, and then so is `expires_at`.
+        """
+        if session is not None:
+            await self._reseal_session(key, session)
+        if data is not None:
+            record, sealed_for = _record(key, _DATA), _sealed_for(key, anonymous=session is None)
+            if opened := self._outdated(data, purpose=_DATA, record=sealed_for):
+                sealed = self._ring.seal(opened.plaintext, purpose=_DATA, record=sealed_for)
+                with suppress(Conflict):
+                    await self._store.put(
+                        record, sealed, ttl=self._left(expires_at), version=data.version
+                    )
+
     async def write_data(
         self,
         key: str,
@@ -197,6 +221,32 @@ class StoredSessions:
         # It has ended, whether or not this succeeds; what is left over ends by itself.
         with suppress(StoreUnavailable):
             await self.index.discard(session)
+
+    async def _reseal_session(self, key: str, entry: Entry) -> None:
+        opened = self._outdated(entry, purpose=_SESSION, record=_record(key, _SESSION))
+        if opened is None:
+            return
+        # What a refresh under way has spent is in no record yet, and another version than
+        # the one that it read would keep its result from being written.
+        lease = await self._store.acquire(_record(key, _LEASE), ttl=_LEASE_SECONDS)
+        if lease is None:
+            return
+        try:
+            session = read_session(opened.plaintext)
+            # What is in the index was named with a key, too.
+            await self.index.add(session, ttl=session.expires_at - self._clock())
+            with suppress(Conflict):
+                await self._put(session, version=entry.version)
+        finally:
+            await self._store.release(lease)
+
+    def _outdated(self, entry: Entry, *, purpose: str, record: str) -> Opened | None:
+        """Open what an older key sealed; None for anything else."""
+        try:
+            opened = self._ring.open(entry.value, purpose=purpose, record=record)
+        except Unsealable:
+            return None
+        return None if opened.newest else opened
 
     def _opened(self, key: str, entry: Entry) -> Session | None:
         try:

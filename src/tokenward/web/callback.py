@@ -28,7 +28,7 @@ from ..stores.app_data import write_data
 from ..tokens.models import TokenSet
 from ..tokens.session import Session
 from .body import read_form
-from .login_errors import LoginBroken, LoginRefused
+from .login_errors import LoginBroken, LoginInterrupted, LoginRefused
 from .pages import redirect, with_cookies
 
 if TYPE_CHECKING:
@@ -305,7 +305,9 @@ async def _grant(provider: OpenIDProvider, code: Secret, attempt: LoginAttempt) 
     except ProviderUnavailable as error:
         if not error.may_have_been_sent:
             raise
-        failure = LoginFailed("no_answer", str(error))
+        failure: LoginFailed = LoginInterrupted(
+            "no_answer", str(error), retry_after=error.retry_after
+        )
     except InvalidToken as error:
         failure = LoginFailed("id_token_invalid", str(error))
     except ProviderError as error:

@@ -31,7 +31,7 @@ from ..errors import (
     TokenExpired,
     TokenUnavailable,
 )
-from .login_errors import LoginBroken, LoginRefused
+from .login_errors import LoginBroken, LoginInterrupted, LoginRefused
 from .pages import page, protect, redirect
 from .return_to import local_target
 
@@ -180,6 +180,7 @@ _VERDICTS: Final[tuple[tuple[type[TokenwardError], _Verdict], ...]] = (
     (Conflict, _Verdict("conflict", 503, 1013, *_BUSY)),
     (LoginRefused, _Verdict("login_refused", 403, 4403, *_REFUSED_LOGIN, login=True)),
     (LoginBroken, _Verdict("internal_error", 500, 1011, *_FAULT)),
+    (LoginInterrupted, _Verdict("provider_unavailable", 503, 1013, *_BUSY, login=True)),
     (
         LoginFailed,
         _Verdict("login_failed", 400, 1008, "Signing in failed", "Please try again.", login=True),
@@ -227,6 +228,9 @@ def close_websocket(error: TokenwardError) -> WebSocketClose:
     return WebSocketClose(verdict.close, verdict.word)
 
 
+_TELLS_WHEN: Final = (TokenUnavailable, StoreUnavailable, ProviderUnavailable, LoginInterrupted)
+
+
 def _verdict(error: TokenwardError) -> _Verdict:
     return next((v for kind, v in _VERDICTS if isinstance(error, kind)), _UNKNOWN)
 
@@ -251,7 +255,7 @@ def _body(error: TokenwardError, verdict: _Verdict, login_url: str) -> dict[str,
 def _retry_after(error: TokenwardError) -> int:
     """Whole seconds, at least one; a day at most, whatever a provider said."""
     seconds = 1.0
-    if isinstance(error, TokenUnavailable | StoreUnavailable | ProviderUnavailable):
+    if isinstance(error, _TELLS_WHEN):
         seconds = max(seconds, error.retry_after)
     return math.ceil(min(seconds, _DAY))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..errors import LoginFailed
+from ..errors import LoginFailed, StoreUnavailable
 from ..events import LoginFailure, LoginStarted
 from ..protocol.authorization import new_code_verifier, new_nonce, new_state
 from .attempts import LoginAttempt
@@ -45,7 +45,10 @@ class Login:
         """
         if is_subresource(visit.headers):
             raise LoginFailed("not_a_navigation")
-        if self._guard.is_looping(visit.headers):
+        forget: list[bytes] = []
+        if self._guard.is_counting(visit.headers) and await self._is_of_use(visit):
+            forget = self._guard.forget(visit.headers)
+        elif self._guard.is_looping(visit.headers):
             return self._stopped(visit)
         name, provider = self._choose(visit)
         attempt = self._attempt(visit, name, provider)
@@ -59,7 +62,21 @@ class Login:
             ui_locales=_passed_on(visit, "ui_locales"),
         )
         self._management.emit(LoginStarted(provider=name))
-        return with_cookies(redirect(url), self._attempts.begin(visit.headers, attempt))
+        begun = self._attempts.begin(visit.headers, attempt)
+        return with_cookies(redirect(url), [*begun, *forget])
+
+    async def _is_of_use(self, visit: Visit) -> bool:
+        """Tell whether the browser has a session, with a token that is good or can be renewed."""
+        try:
+            session = await visit.connection.load()
+        except StoreUnavailable:
+            return False
+        if session is None:
+            return False
+        tokens = session.tokens
+        return tokens.refresh_token is not None or tokens.access_token.is_valid(
+            self._management.clock()
+        )
 
     def _choose(self, visit: Visit) -> tuple[str, OpenIDProvider]:
         """Return the provider that is asked for, with its name; the first if none is.

@@ -1,4 +1,4 @@
-"""Why an app has no session for a user whom the provider has vouched for."""
+"""The kinds of `LoginFailed` that a browser is told of otherwise than by "please try again"."""
 
 from __future__ import annotations
 
@@ -11,3 +11,12 @@ class LoginRefused(LoginFailed):
 
 class LoginBroken(LoginFailed):
     """`on_login` raised something else: a fault of the app, which its log tells more of."""
+
+
+class LoginInterrupted(LoginFailed):
+    """The provider was out of reach once it may have had the code: only a new login will do."""
+
+    def __init__(self, reason: str, detail: str, *, retry_after: float) -> None:
+        super().__init__(reason, detail)
+        self.retry_after = retry_after
+        """Seconds to wait before the next login."""

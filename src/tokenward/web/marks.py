@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .cookies import Cookie, Headers
 
 LOOP: Final = 3
-"""Logins that one browser may finish within `LOOP_SECONDS` without a logout among them."""
+"""Logins in a row that one browser may finish within `LOOP_SECONDS` and have nothing of them."""
 
 LOOP_SECONDS: Final = 60.0
 
@@ -57,7 +57,8 @@ class LoopGuard:
     """Notices a browser that logs in again and again, and is sent to log in once more.
 
     It keeps the cookies of the attempt and loses that of the session, or its tokens are
-    over as soon as they come; without this it would be sent to and fro for ever.
+    over as soon as they come; without this it would be sent to and fro for ever. A login
+    that is still of use when the next one begins is none of these: `forget` it.
     """
 
     def __init__(self, mark: Mark, *, clock: Clock) -> None:
@@ -70,8 +71,12 @@ class LoopGuard:
         return self._mark.write({"at": [*recent]}, max_age=LOOP_SECONDS)
 
     def forget(self, headers: Headers) -> list[bytes]:
-        """Return the Set-Cookie values that begin anew: who logs out was logged in."""
+        """Return the Set-Cookie values that begin anew: the last login was of use."""
         return self._mark.clear(headers)
+
+    def is_counting(self, headers: Headers) -> bool:
+        """Tell whether this browser has finished a login just now."""
+        return bool(self._recent(headers))
 
     def is_looping(self, headers: Headers) -> bool:
         """Tell whether this browser has finished too many logins just now."""

@@ -13,11 +13,11 @@ from ..tokens.session import current_session
 from .challenge import answer, close_websocket, current_target, is_navigation
 from .cookie_session import CookieSource
 from .cookies import Cookie
-from .openapi import document_unauthorized
+from .openapi import document_unauthorized, security_scheme
 from .request_user import RequestAuth, RequestUser
 from .return_to import local_target
 from .routes import Routes
-from .sending import ANSWERED, Answer, Socket
+from .sending import Answer, Socket, answerable
 from .session import ConnectionSession
 from .stored_session import StoredSource
 from .visit import base_path
@@ -66,6 +66,8 @@ class TokenManagementMiddleware:
         self._origins = frozenset(url.origin for url in urls)
         # What travels in cookies is here already.
         self._preload = auth.settings.server_side and auth.settings.preload
+        login = f"{urls[0].path}{auth.settings.prefix}/login"
+        self._scheme = security_scheme(cookie=cookie.full_name, login=login)
         self._documented = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,8 +83,7 @@ class TokenManagementMiddleware:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._documented:
-            self._documented = True
-            document_unauthorized(scope.get("app"))
+            self._document(scope)
         connection = self._connect(scope, scope["headers"], writable=True)
         outgoing = Answer(connection, send)
         token = current_session.set(connection)
@@ -99,8 +100,8 @@ class TokenManagementMiddleware:
                 await outgoing.finish()
         except Exception as error:
             # The app may have made another error of what kept its answer from being sent.
-            failure = outgoing.failure or error
-            if outgoing.started or not isinstance(failure, ANSWERED):
+            failure = outgoing.failure or answerable(error)
+            if outgoing.started or failure is None:
                 await outgoing.give_up(scope, receive)
                 raise
         else:
@@ -119,10 +120,10 @@ class TokenManagementMiddleware:
                 await connection.fetch()
             await self.app(scope, socket.receive, socket.send)
             connection.data.check_saved()
-        except ANSWERED as error:
-            if socket.is_over:
+        except Exception as error:
+            failure = answerable(error)
+            if socket.is_over or failure is None:
                 raise
-            failure = error
         else:
             return
         finally:
@@ -139,7 +140,7 @@ class TokenManagementMiddleware:
             await send({"type": "lifespan.startup.failed", "message": str(_installed_twice())})
             raise _installed_twice()
         installed.append(self._auth)
-        document_unauthorized(scope.get("app"))
+        self._document(scope)
         async with AsyncExitStack() as running:
 
             async def receive_and_start() -> Message:
@@ -154,6 +155,12 @@ class TokenManagementMiddleware:
                 await send(message)
 
             await self.app(scope, receive_and_start, stop_and_send)
+
+    def _document(self, scope: Scope) -> None:
+        """Complete the OpenAPI documents of what is inside, however we were put around it."""
+        self._documented = True
+        for app in (scope.get("app"), self.app):
+            document_unauthorized(app, scheme=self._scheme)
 
     def _connect(self, scope: Scope, headers: Headers, *, writable: bool) -> ConnectionSession:
         if (outer := scope.get(SCOPE_KEY)) is not None and outer.management is self._auth:

@@ -11,23 +11,27 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final
 
+from starlette.routing import Host, Mount
+
 from ..request_tokens import get_user_access_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+
+def security_scheme(*, cookie: str, login: str) -> dict[str, str]:
+    """Return the security scheme of an app, with its cookie and the path of its login."""
+    description = f"The session that signing in at `{login}` begins."
+    return {"type": "apiKey", "in": "cookie", "name": cookie, "description": description}
+
 
 SCHEME_NAME: Final = "session"
 """The name of the security scheme."""
 
-SCHEME: Final = {
-    "type": "apiKey",
-    "in": "cookie",
-    "name": "__Host-tokenward",
-    "description": "The session that signing in at `/auth/login` begins.",
-}
-"""The security scheme."""
+SCHEME: Final = security_scheme(cookie="__Host-tokenward", login="/auth/login")
+"""The security scheme where nobody has told how an app is set up."""
 
-_DONE: Final = "_tokenward_documents_401"
+_SCHEME: Final = "_tokenward_security_scheme"
 _REFUSES: Final = "_tokenward_refuses"
 
 
@@ -43,26 +47,51 @@ _UNAUTHORIZED: Final = _answer(
 _FORBIDDEN: Final = _answer("The user may not do this.", error="string")
 
 
-def document_unauthorized(app: object) -> None:
+def document_unauthorized(app: object, *, scheme: Mapping[str, str] | None = None) -> None:
     """Let the OpenAPI document of a FastAPI app show the 401 and 403 that the middleware answers.
 
-    It wraps `app.openapi`, which is how FastAPI wants the document extended. An app
-    that has no such document is left as it is.
+    It wraps `app.openapi`, which is how FastAPI wants the document extended, and those of
+    the apps that are mounted inside by now. Middleware around an app is looked through; an
+    app that has no such document is left as it is. `scheme` is the security scheme; None:
+    the default, or the one that was given before.
     """
-    make: Callable[[], dict[str, Any]] | None = getattr(app, "openapi", None)
-    if not callable(make) or getattr(app, _DONE, False):
-        return
-
-    def openapi() -> dict[str, Any]:
-        return _completed(make(), getattr(app, "routes", ()))
-
-    setattr(app, "openapi", openapi)  # noqa: B010 - not every app has the attribute
-    setattr(app, _DONE, True)
+    inner = _inside(app)
+    if callable(getattr(inner, "openapi", None)):
+        _extend(inner, scheme)
+    for route in getattr(inner, "routes", ()):
+        if isinstance(route, Mount | Host):
+            document_unauthorized(route.app, scheme=scheme)
 
 
 def refuses_users(dependency: Callable[..., object]) -> None:
     """Mark a dependency that raises `PermissionDenied`, so that the document shows a 403."""
     setattr(dependency, _REFUSES, True)
+
+
+def _inside(app: object) -> object:
+    """Return the app behind the middleware around it; None if it does not show."""
+    while app is not None and not (hasattr(app, "openapi") or hasattr(app, "routes")):
+        app = getattr(app, "app", None)
+    return app
+
+
+def _extend(app: Any, scheme: Mapping[str, str] | None) -> None:
+    extended = hasattr(app, _SCHEME)
+    if scheme is not None or not extended:
+        setattr(app, _SCHEME, SCHEME if scheme is None else scheme)
+    if extended:
+        return
+    make: Callable[[], dict[str, Any]] = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = _completed(make(), getattr(app, "routes", ()))
+        schemes = document.get("components", {}).get("securitySchemes", {})
+        # Not one that the app describes itself.
+        if schemes.get(SCHEME_NAME) == SCHEME:
+            schemes[SCHEME_NAME] = dict(getattr(app, _SCHEME))
+        return document
+
+    app.openapi = openapi
 
 
 def _completed(document: dict[str, Any], routes: Iterable[object]) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class Routes:
             f"{prefix}/logout/callback": {"GET": logout.finish},
         }
         self._add_callbacks(callback)
+        self._endings = tuple(self._table)
 
     def path_of(self, scope: Scope) -> str | None:
         """Return the path of a route of ours, relative to where the app is mounted; None: not ours.
@@ -62,6 +63,8 @@ class Routes:
         proxies differ.
         """
         path: str = scope["path"]
+        if not path.endswith(self._endings):
+            return None
         roots = (scope.get("root_path", ""), self._management.settings.public_urls[0].path)
         for mounted in roots:
             root = mounted.rstrip("/")

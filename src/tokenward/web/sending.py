@@ -19,6 +19,21 @@ if TYPE_CHECKING:
 ANSWERED: Final = (AccessError, SessionError, StoreError, ProviderUnavailable)
 """The exceptions that the middleware answers, wherever in the app they are raised."""
 
+
+def answerable(error: BaseException | None) -> TokenwardError | None:
+    """Return the exception that the middleware answers for `error`; None if it answers none.
+
+    An `asyncio.TaskGroup` raises what its tasks raise in a group. Where all that is in it
+    would be answered, the first speaks for them.
+    """
+    if isinstance(error, ANSWERED):
+        return error
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    found = [answerable(each) for each in error.exceptions]
+    return None if None in found else found[0]
+
+
 _MOST_HELD: Final = 64 * 1024
 """Bytes of a 500 that are held back. Pages of error handlers are smaller."""
 
@@ -98,7 +113,7 @@ class Answer:
         whole = len(self._held) == 2 and not message.get("more_body", False)
         # Error middleware sends its page while it handles the exception. In several pieces it
         # may come from behind a BaseHTTPMiddleware, in whose task that cannot be seen.
-        meant = whole and not isinstance(sys.exception(), ANSWERED)
+        meant = whole and answerable(sys.exception()) is None
         if meant or self._held_bytes > _MOST_HELD:
             await self._release()
 

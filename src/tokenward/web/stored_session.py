@@ -249,7 +249,8 @@ class StoredState:
         key, credential = self._login.key, self._login.credential
         if session is None or key is None or credential is None:
             return []
-        if await self._touch(key, session.expires_at) and self._login.outdated:
+        carried = (self._login_entry, self._login_data)
+        if await self._touch(key, *carried, session.expires_at) and self._login.outdated:
             max_age = session.expires_at - self._source.management.clock()
             return self._source.login.write(credential, self._login, max_age=max_age)
         return []
@@ -275,7 +276,8 @@ class StoredState:
                 return source.visit.clear(self._visit)
             await self._write(key, entry, data, None, anonymous=True)
         credential = self._visit.credential
-        if credential and await self._touch(key, None) and self._visit.outdated:
+        touched = await self._touch(key, None, entry, None)
+        if credential and touched and self._visit.outdated:
             return source.visit.write(credential, self._visit, max_age=self._longest)
         return []
 
@@ -302,14 +304,20 @@ class StoredState:
             anonymous=anonymous,
         )
 
-    async def _touch(self, key: str, expires_at: float | None) -> bool:
-        """Once a minute begin the idle time anew; True if it is that time."""
+    async def _touch(
+        self, key: str, session: Entry | None, data: Entry | None, expires_at: float | None
+    ) -> bool:
+        """Once a minute begin the idle time anew; True if it is that time.
+
+        That is often enough for what an old key sealed to be sealed with the newest, too.
+        """
         source = self._source
         if source.was_seen(key, within=source.interval):
             return False
         source.see(key)
         try:
             await source.records.touch(key, expires_at=expires_at)
+            await source.records.reseal(key, session, data, expires_at=expires_at)
         except StoreUnavailable as error:
             source.management.emit(StoreFailed(operation="touch", error=str(error)))
         return True
@@ -321,7 +329,7 @@ class StoredState:
         lost to an answer that is late.
         """
         if carried.key is None:
-            return carried.rejected is not None
+            return carried.rejected is not None and carried.rejected not in LEFT_ALONE
         return not self._source.was_seen(carried.key, within=2 * self._source.interval)
 
     @property

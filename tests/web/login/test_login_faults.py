@@ -156,32 +156,33 @@ async def test_no_answer_is_spent_while_there_are_no_keys(any_site: Any, fault: 
 @pytest.mark.case(80)
 @pytest.mark.parametrize("kind", ["cookie", "memory"])
 @pytest.mark.parametrize(
-    "fault",
+    ("fault", "status"),
     [
-        pytest.param(LostRequest(), id="lost-request"),
-        pytest.param(LostAnswer(), id="lost-answer"),
-        pytest.param(CutAnswer(20), id="cut-answer"),
-        pytest.param(CutAnswer(20, chunked=True), id="cut-chunked"),
-        pytest.param(ServerError(500), id="500"),
-        pytest.param(ServerError(503, retry_after=2), id="503"),
-        pytest.param(TooManyRequests(), id="429"),
-        pytest.param(HtmlAnswer(), id="html", marks=pytest.mark.case(177)),
-        pytest.param(RawAnswer(200, JSON), id="empty", marks=pytest.mark.case(177)),
-        pytest.param(RawAnswer(200, JSON, b"[]"), id="list", marks=pytest.mark.case(177)),
-        pytest.param(RawAnswer(200, JSON, b'"x"'), id="string", marks=pytest.mark.case(177)),
+        pytest.param(LostRequest(), 503, id="lost-request"),
+        pytest.param(LostAnswer(), 503, id="lost-answer"),
+        pytest.param(CutAnswer(20), 503, id="cut-answer"),
+        pytest.param(CutAnswer(20, chunked=True), 503, id="cut-chunked"),
+        pytest.param(ServerError(500), 503, id="500"),
+        pytest.param(ServerError(503, retry_after=2), 503, id="503"),
+        pytest.param(TooManyRequests(), 503, id="429"),
+        pytest.param(HtmlAnswer(), 400, id="html", marks=pytest.mark.case(177)),
+        pytest.param(RawAnswer(200, JSON), 400, id="empty", marks=pytest.mark.case(177)),
+        pytest.param(RawAnswer(200, JSON, b"[]"), 400, id="list", marks=pytest.mark.case(177)),
+        pytest.param(RawAnswer(200, JSON, b'"x"'), 400, id="string", marks=pytest.mark.case(177)),
         pytest.param(
             RawAnswer(200, JSON, b'{"error":"invalid_grant"}'),
+            400,
             id="error-200",
             marks=pytest.mark.case(178),
         ),
-        pytest.param(RawAnswer(307, {"location": "https://evil.test/"}), id="redirect"),
-        pytest.param(OAuthError("invalid_grant"), id="invalid_grant"),
-        pytest.param(AlteredAnswer(without=["access_token"]), id="no-access-token"),
-        pytest.param(AlteredAnswer({"token_type": "mac"}), id="token-type"),
+        pytest.param(RawAnswer(307, {"location": "https://evil.test/"}), 400, id="redirect"),
+        pytest.param(OAuthError("invalid_grant"), 400, id="invalid_grant"),
+        pytest.param(AlteredAnswer(without=["access_token"]), 400, id="no-access-token"),
+        pytest.param(AlteredAnswer({"token_type": "mac"}), 400, id="token-type"),
     ],
 )
 async def test_a_code_that_may_have_been_used_is_never_sent_again(
-    make_login_site: Any, kind: str, fault: Fault
+    make_login_site: Any, kind: str, fault: Fault, status: int
 ) -> None:
     site = make_login_site(kind)
     browser = site.browser()
@@ -191,7 +192,8 @@ async def test_a_code_that_may_have_been_used_is_never_sent_again(
     site.op.misbehave("token", fault, when=lambda r: r.grant_type == "authorization_code")
     async with browser.refused(attempt_ends=True, calls=1):
         answer = await browser.get(callback)
-        assert answer.status_code == 400
+        assert answer.status_code == status
+        assert ("retry-after" in answer.headers) == (status == 503)
         assert "/auth/login" in answer.text
     browser.plant(jar)
     assert (await browser.get(callback)).headers["location"] == "/"
@@ -212,7 +214,7 @@ async def test_a_code_is_spent_though_the_provider_is_gone_just_after(
     site.wire.refused[path] = 1000
     site.op.misbehave("token", WrongKid() if path == "/jwks" else AlteredAnswer())
     async with browser.refused(attempt_ends=True, calls=1):
-        assert (await browser.get(callback)).status_code == 400
+        assert (await browser.get(callback)).status_code == 503
     await site.settle()
     assert [family.ended for family in site.op.families] == [None, "revoked"]
 
@@ -339,3 +341,41 @@ async def test_no_secret_of_a_whole_visit_is_logged_at_any_level(
     await browser.log_out()
     await browser.get(callback)
     assert "LoggedIn" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fault", "seconds"),
+    [
+        pytest.param(ServerError(503, retry_after=30), "30", id="told"),
+        pytest.param(ServerError(500), "5", id="not-told"),
+        pytest.param(LostAnswer(), "5", id="no-answer"),
+    ],
+)
+async def test_a_login_that_an_outage_cut_short_says_when_to_begin_anew(
+    any_site: Any, fault: Fault, seconds: str
+) -> None:
+    browser = any_site.browser()
+    callback = await browser.begin()
+    any_site.op.misbehave("token", fault)
+    answer = await browser.get(callback)
+    busy(answer)
+    assert answer.headers["retry-after"] == seconds
+    assert 'href="/auth/login"' in answer.text
+    assert "provider_unavailable" in answer.text
+    assert any_site.told(LoginFailure)[-1].reason == "no_answer"
+    await browser.log_in()
+
+
+async def test_a_script_is_told_where_a_login_that_an_outage_cut_short_begins_anew(
+    site: Any,
+) -> None:
+    browser = site.browser()
+    callback = await browser.begin()
+    site.op.misbehave("token", ServerError(503, retry_after=30))
+    answer = await browser.app.get(callback, headers={"accept": "application/json"})
+    assert answer.status_code == 503
+    assert answer.json() == {
+        "error": "provider_unavailable",
+        "login_url": "/auth/login",
+        "retry_after": 30,
+    }

@@ -91,6 +91,47 @@ async def test_a_mark_that_somebody_made_up_stops_nobody(site: Any) -> None:
     assert (await browser.get(LOGIN)).status_code == 303
 
 
+async def test_who_changes_accounts_may_log_in_as_often_as_he_likes(any_site: Any) -> None:
+    browser = any_site.browser()
+    for user in ["alice", "bob"] * 4:
+        await browser.log_in(user)
+        assert await browser.user() == user
+        any_site.clock.advance(2)
+
+
+async def test_a_session_whose_token_can_be_renewed_is_of_use(any_site: Any) -> None:
+    any_site.op.misbehave("token", AlteredAnswer({"expires_in": 1}), times=None)
+    browser = any_site.browser()
+    for _ in range(5):
+        await browser.log_in()
+        any_site.clock.advance(5)
+
+
+async def test_a_login_that_stuck_makes_those_before_it_not_count(any_site: Any) -> None:
+    browser = any_site.browser()
+    for _ in range(3):
+        for _ in range(2):
+            await browser.log_in()
+            for name in browser.cookies():
+                browser.app.cookies.delete(name, domain="app.test", path="/")
+        await browser.log_in()
+        assert await browser.user() == "alice"
+        assert (await browser.get(LOGIN)).status_code == 303, "it is forgotten here"
+        for name in browser.cookies():
+            browser.app.cookies.delete(name, domain="app.test", path="/")
+
+
+async def test_a_store_that_is_down_says_nothing_of_the_last_login(
+    make_login_site: Any,
+) -> None:
+    site = make_login_site("cookie+store")
+    browser = site.browser()
+    await browser.log_in()
+    site.store.down = {"get", "get_many", "touch", "put"}
+    for _ in range(3):
+        assert (await browser.get(LOGIN)).status_code == 303
+
+
 @pytest.mark.case(85)
 async def test_a_silent_login_that_needs_the_user_ends_each_time(any_site: Any) -> None:
     browser = any_site.browser()
