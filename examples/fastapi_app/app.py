@@ -175,6 +175,8 @@ left_behind: dict[str, Secret] = {}
 @app.post("/log-out")
 async def log_out(request: Request) -> RedirectResponse:
     """Remember the refresh token, so that its fate can be shown; then log out."""
+    if not request.user.is_authenticated:
+        return RedirectResponse("/", status_code=303)
     response = RedirectResponse("/auth/logout", status_code=307)
     refresh_token = (await auth.users.tokens(request)).refresh_token
     if refresh_token:

@@ -72,6 +72,10 @@ def test_the_api_refuses_a_token_that_the_provider_does_not_know(demo) -> None:
     assert answer.status_code == 401
 
 
+def test_logging_out_twice_is_no_login(visitor) -> None:
+    assert visitor.post("/log-out").url.path == "/"
+
+
 def test_logging_out_revokes_the_refresh_token(visitor) -> None:
     assert log_in(visitor, "/claims").url.path == "/claims"
     assert 'id="fate">revoked' in visitor.post("/log-out").text
