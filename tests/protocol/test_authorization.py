@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
@@ -13,6 +13,7 @@ from tokenward.protocol import authorization
 from tokenward.protocol.authorization import (
     MAX_URL,
     RESERVED_PARAMETERS,
+    AuthorizationRequest,
     CallbackParameters,
     CallbackReason,
     ProviderReason,
@@ -184,7 +185,7 @@ class TestAuthorizationURL:
     def test_an_extra_parameter_is_not_sent_beside_the_same_one(
         self, name: str, value: object
     ) -> None:
-        with pytest.raises(ConfigurationError, match=f"`{name}` is given twice"):
+        with pytest.raises(ConfigurationError, match=f"`{name}` is set by the library"):
             url(**{name: value, "extra": {name: "x"}})
 
     def test_an_extra_parameter_may_take_an_optional_name_that_is_free(self) -> None:
@@ -573,3 +574,41 @@ class TestCheckCallback:
 def test_every_reason_is_explained_in_the_docstring_of_the_module() -> None:
     explained = set(re.findall(r"^    ([a-z_]+)", authorization.__doc__ or "", re.MULTILINE))
     assert explained - {"access_denied"} == REASONS - words(ProviderReason)
+
+
+class TestMisuseOfTheRequest:
+    @pytest.mark.parametrize(
+        "argument", ["redirect_uri", "scope", "state", "nonce", "code_challenge"]
+    )
+    @pytest.mark.parametrize("value", [None, "", ["a"]], ids=repr)
+    def test_what_is_required_is_text(self, argument: str, value: Any) -> None:
+        with pytest.raises(ConfigurationError) as raised:
+            AuthorizationRequest(**(WHOLE | {argument: value}))
+        assert raised.value.setting == argument
+
+    @pytest.mark.parametrize("value", [None, 5, ["a"]], ids=repr)
+    def test_an_addition_is_text(self, value: Any) -> None:
+        request = AuthorizationRequest(**WHOLE, extra={"x": value})
+        with pytest.raises(ConfigurationError, match="`x` must be text"):
+            request.form("app")
+
+    def test_a_resource_is_text_or_several(self) -> None:
+        one = AuthorizationRequest(**WHOLE, resource="https://r.test")
+        assert one.resource == ("https://r.test",)
+        assert ("resource", "https://r.test") in one.form("app")
+        assert AuthorizationRequest(**WHOLE, resource=["urn:b", "urn:a"]).resource == (
+            "urn:b",
+            "urn:a",
+        )
+        for bad in ("api", "https://r.test#f", "", None, 5):
+            with pytest.raises(ConfigurationError, match=r"^resource:"):
+                AuthorizationRequest(**WHOLE, resource=bad)
+
+
+WHOLE: dict[str, Any] = {
+    "redirect_uri": "https://app.test/cb",
+    "scope": "openid",
+    "state": Secret("state"),
+    "nonce": Secret("nonce"),
+    "code_challenge": "challenge",
+}

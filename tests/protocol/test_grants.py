@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -148,11 +148,11 @@ def test_an_extra_parameter_may_take_a_name_that_is_free() -> None:
 
 
 def test_what_is_required_is_not_empty() -> None:
-    with pytest.raises(ValueError, match="code is empty"):
+    with pytest.raises(ConfigurationError, match=r"^code: is empty"):
         AuthorizationCode(Secret(""), redirect_uri="https://app/cb")
-    with pytest.raises(ValueError, match="refresh_token is empty"):
+    with pytest.raises(ConfigurationError, match=r"^refresh_token: is empty"):
         RefreshToken(Secret(""))
-    with pytest.raises(ValueError, match="grant_type is empty"):
+    with pytest.raises(ConfigurationError, match=r"^grant_type: is empty"):
         ExtensionGrant("")
 
 
@@ -169,3 +169,21 @@ def test_what_is_required_is_not_empty() -> None:
 )
 def test_kinds_of_tokens_are_the_registered_ones(kind: str, name: str) -> None:
     assert kind == f"urn:ietf:params:oauth:token-type:{name}"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda **one: AuthorizationCode(Secret("c"), redirect_uri="r", **one), id="c"),
+        pytest.param(lambda **one: RefreshToken(Secret("r"), **one), id="refresh_token"),
+        pytest.param(lambda **one: ExtensionGrant("x", **one), id="extension"),
+    ],
+)
+def test_a_value_keeps_its_resources_where_nobody_can_change_them(make: Any) -> None:
+    given = ["https://a", "https://b"]
+    grant = make(resource=given)
+    given.append("https://c")
+    assert grant.resource == ("https://a", "https://b")
+    assert make(resource="https://a").resource == ("https://a",)
+    with pytest.raises(ConfigurationError, match=r"^resource:"):
+        make(resource="https://a#fragment")

@@ -13,9 +13,10 @@ event loop: there is one function for both, and type checkers know which is whic
 
 What the provider refuses, and what never reached it, are values: look at `is_error`
 and `error_type`, or call `raise_for_error()`. Misuse raises when the function is
-called. Secrets may be given as text, and are `Secret`s from there on. `extra` adds
-parameters of the provider's own. Every function takes a `deadline` in seconds, for all
-of the call. To the caller's `base_url` an address may be relative.
+called, before anything is sent. Secrets may be given as text, and are `Secret`s from
+there on. `resource` and `audience` are one text or several. `extra` adds parameters of
+the provider's own. Every function takes a `deadline` in seconds, for all of the call.
+To the caller's `base_url` an address may be relative.
 """
 
 from .authorization import (

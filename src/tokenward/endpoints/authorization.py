@@ -10,12 +10,13 @@ from ..protocol.authorization_responses import (
     DeviceAuthorizationResponse,
     PushedAuthorizationResponse,
 )
-from ..protocol.form import completed, told
+from ..protocol.form import check_given, completed, repeated, told
+from ..protocol.grants import resources_of
 from ..secret import Secret
 from .call import DEADLINE, Call, endpoint, form_request, optional_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ..protocol.authorization import AuthorizationRequest
     from ..protocol.client_auth import ClientAuth
@@ -29,7 +30,7 @@ def request_device_authorization(
     client_secret: Secret | str | None = None,
     client_auth: ClientAuth | None = None,
     scope: str | None = None,
-    resource: tuple[str, ...] = (),
+    resource: str | Sequence[str] = (),
     extra: Mapping[str, str | Secret] | None = None,
     deadline: float = DEADLINE,
 ) -> Call[DeviceAuthorizationResponse]:
@@ -41,7 +42,7 @@ def request_device_authorization(
     `poll_device_token` waits for the token. `scope=None`: what the provider gives by
     default.
     """
-    form = [*told({"scope": scope}), *(("resource", uri) for uri in resource)]
+    form = [*told({"scope": scope}), *repeated("resource", resources_of(resource))]
     request = form_request(
         address,
         completed(form, extra=extra),
@@ -69,7 +70,7 @@ def request_backchannel_authentication(
     binding_message: str | None = None,
     user_code: Secret | str | None = None,
     requested_expiry: int | None = None,
-    resource: tuple[str, ...] = (),
+    resource: str | Sequence[str] = (),
     extra: Mapping[str, str | Secret] | None = None,
     deadline: float = DEADLINE,
 ) -> Call[BackchannelAuthenticationResponse]:
@@ -92,19 +93,21 @@ def request_backchannel_authentication(
     """
     form = told(
         {
-            "request": optional_secret(request),
+            "request": optional_secret(request, argument="request"),
             "scope": scope,
             "login_hint": login_hint,
-            "login_hint_token": optional_secret(login_hint_token),
-            "id_token_hint": optional_secret(id_token_hint),
-            "client_notification_token": optional_secret(client_notification_token),
+            "login_hint_token": optional_secret(login_hint_token, argument="login_hint_token"),
+            "id_token_hint": optional_secret(id_token_hint, argument="id_token_hint"),
+            "client_notification_token": optional_secret(
+                client_notification_token, argument="client_notification_token"
+            ),
             "acr_values": acr_values,
             "binding_message": binding_message,
-            "user_code": optional_secret(user_code),
+            "user_code": optional_secret(user_code, argument="user_code"),
             "requested_expiry": None if requested_expiry is None else str(requested_expiry),
         }
     )
-    form += [("resource", uri) for uri in resource]
+    form += repeated("resource", resources_of(resource))
     _check_backchannel({name for name, _ in form})
     post = form_request(
         address,
@@ -145,11 +148,11 @@ def push_authorization_request(
     `response.request_uri`. There is no way back to the front channel from here: when
     the push fails, so does the login.
     """
-    form = (
-        told({"request": request, "client_id": client_id})
-        if isinstance(request, Secret)
-        else request.form(client_id)
-    )
+    if isinstance(request, Secret):
+        check_given({"request": request})
+        form = told({"request": request, "client_id": client_id})
+    else:
+        form = request.form(client_id)
     # "The request_uri authorization request parameter is one exception, and it MUST NOT be
     # provided." (RFC 9126, section 2.1)
     if "request_uri" in (extra or ()):

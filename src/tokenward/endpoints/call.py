@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError, ProviderUnavailable
 from ..protocol.client_auth import ClientAuth, client_secret_basic, none
-from ..protocol.form import as_secret, encode_form
+from ..protocol.form import as_secret, check_given, encode_form
 from ..protocol.responses import ProtocolResponse
 from ..secret import Secret
 from ..transport import Request, is_async, send, send_sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from urllib.parse import SplitResult
 
     from ..protocol.client_auth import Headers
     from ..protocol.form import Form
@@ -45,6 +48,13 @@ R_co = TypeVar("R_co", bound=ProtocolResponse, covariant=True)
 class Sendable(Protocol[R_co]):
     """What an endpoint's function describes, ready to be sent by a client of either kind."""
 
+    def check(self, base_url: str) -> None:
+        """Raise `ConfigurationError` for an address or a deadline that nothing can be sent by.
+
+        `base_url` is the client's, empty if it has none: without it no address is relative.
+        """
+        ...
+
     async def send(self, http: AsyncClient) -> R_co:
         """Send it, and return the answer."""
         ...
@@ -72,20 +82,27 @@ def endpoint(describe: Callable[P, Sendable[R]]) -> Endpoint[P, R]:
     It takes the HTTP client first, then the same arguments. Misuse is found when it
     is called, before anything is awaited. Text for an argument that is annotated as
     a `Secret` becomes one before anything can fail, so that no traceback shows it.
+    None is refused for an argument that is not annotated with it.
     """
     signature = inspect.signature(describe)
-    hidden = {
-        name for name, known in signature.parameters.items() if "Secret" in str(known.annotation)
-    }
+    kinds = {name: str(known.annotation) for name, known in signature.parameters.items()}
+    hidden = {name for name, kind in kinds.items() if "Secret" in kind}
+    never_none = {name for name, kind in kinds.items() if "None" not in kind}
 
     @functools.wraps(describe)
     def call(http: AsyncClient | SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> object:
         for name in hidden.intersection(kwargs):
             if isinstance(kwargs[name], str):
                 kwargs[name] = Secret(str(kwargs[name]))
+        given = dict(zip(kinds, args, strict=False)) | kwargs
+        for name in sorted(never_none.intersection(given)):
+            if given[name] is None:
+                raise ConfigurationError(name, "is missing")
         described = describe(*args, **kwargs)
-        if is_async(http):
-            return described.send(http)
+        asynchronous = is_async(http)
+        described.check(str(getattr(http, "base_url", "")))
+        if asynchronous:
+            return described.send(cast("AsyncClient", http))
         return described.send_sync(cast("SyncClient", http))
 
     client = inspect.Parameter(
@@ -115,6 +132,16 @@ class Call(Generic[R]):
     def again(self) -> Call[R]:
         """Return the call to be made once more, with proofs that are good once."""
         return replace(self, request=self.request.again())
+
+    def check(self, base_url: str) -> None:
+        """See `Sendable`."""
+        address = self.request.url
+        if not (_is_http(address) or (_is_relative(address) and _is_http(base_url))):
+            raise ConfigurationError(
+                "address", "must be an http or https URL, or relative to the client's base_url"
+            )
+        if not _is_duration(self.deadline):
+            raise ConfigurationError("deadline", "must be a positive number of seconds")
 
     async def send(self, http: AsyncClient) -> R:
         """See `Sendable`."""
@@ -194,6 +221,42 @@ def _proof_of(
     return functools.partial(prove, client_id)
 
 
-def optional_secret(value: Secret | str | None) -> Secret | None:
+def optional_secret(value: Secret | str | None, *, argument: str) -> Secret | None:
     """Take a secret as callers have it; None stays None."""
-    return None if value is None else as_secret(value)
+    return None if value is None else as_secret(value, argument=argument)
+
+
+def required_secret(value: Secret | str, *, argument: str) -> Secret:
+    """Take a secret as callers have it; `ConfigurationError` if it is empty."""
+    check_given({argument: value})
+    return as_secret(value, argument=argument)
+
+
+def _is_http(url: object) -> bool:
+    parts = _parts(url)
+    if parts is None or parts.scheme not in ("http", "https"):
+        return False
+    return bool(parts.hostname) and " " not in parts.netloc
+
+
+def _is_relative(url: object) -> bool:
+    # With a host and no scheme it would be taken for a path.
+    parts = _parts(url)
+    return bool(url) and parts is not None and not parts.scheme and not parts.netloc
+
+
+def _parts(url: object) -> SplitResult | None:
+    # `urlsplit` would drop line ends without a word.
+    if not isinstance(url, str) or not url.isprintable():
+        return None
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises if it is none
+    except ValueError:
+        return None
+    return parts
+
+
+def _is_duration(seconds: object) -> bool:
+    # A NaN is neither greater nor less.
+    return isinstance(seconds, int | float) and 0 < seconds < math.inf

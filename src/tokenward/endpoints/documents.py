@@ -55,7 +55,9 @@ def get_discovery_document(
             return response.failed(error)
         return replace(response, parsed=metadata)
 
-    request = Request("GET", address or discovery_url(issuer), headers={"accept": JSON_TYPE})
+    if address is None:
+        address = discovery_url(issuer)
+    request = Request("GET", address, headers={"accept": JSON_TYPE})
     return Call(request, DiscoveryResponse, deadline, MAX_DOCUMENT, judge)
 
 

@@ -42,10 +42,10 @@ def end_session(
     """
     form = told(
         {
-            "id_token_hint": optional_secret(id_token_hint),
+            "id_token_hint": optional_secret(id_token_hint, argument="id_token_hint"),
             "logout_hint": logout_hint,
             "post_logout_redirect_uri": post_logout_redirect_uri,
-            "state": optional_secret(state),
+            "state": optional_secret(state, argument="state"),
             "ui_locales": ui_locales,
         }
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..clock import system_clock
 from ..errors import ConfigurationError
-from ..protocol.form import as_secret, completed, encode_form, told
+from ..protocol.form import completed, encode_form, told
 from ..protocol.introspection import IntrospectionResponse
 from ..protocol.responses import RevocationResponse, UserInfoResponse
 from ..protocol.signed_answer import (
@@ -17,7 +17,7 @@ from ..protocol.signed_answer import (
 )
 from ..secret import Secret
 from ..transport import Request
-from .call import DEADLINE, FORM_TYPE, JSON_TYPE, Call, endpoint, form_request
+from .call import DEADLINE, FORM_TYPE, JSON_TYPE, Call, endpoint, form_request, required_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +54,13 @@ def introspect_token(
     request = form_request(
         address,
         completed(
-            told({"token": as_secret(token), "token_type_hint": token_type_hint}), extra=extra
+            told(
+                {
+                    "token": required_secret(token, argument="token"),
+                    "token_type_hint": token_type_hint,
+                }
+            ),
+            extra=extra,
         ),
         client_id=client_id,
         client_secret=client_secret,
@@ -99,7 +105,13 @@ def revoke_token(
     request = form_request(
         address,
         completed(
-            told({"token": as_secret(token), "token_type_hint": token_type_hint}), extra=extra
+            told(
+                {
+                    "token": required_secret(token, argument="token"),
+                    "token_type_hint": token_type_hint,
+                }
+            ),
+            extra=extra,
         ),
         client_id=client_id,
         client_secret=client_secret,
@@ -131,7 +143,7 @@ def get_userinfo(
     """
     headers: Headers = {
         "accept": JSON_TYPE if signer is None else USERINFO_JWT,
-        "authorization": bearer(as_secret(access_token)),
+        "authorization": bearer(required_secret(access_token, argument="access_token")),
     }
     request = (
         Request("GET", address, headers=headers)

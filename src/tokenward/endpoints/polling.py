@@ -20,7 +20,7 @@ from .call import TOKEN_DEADLINE, Call, endpoint
 from .token_endpoint import token_call
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ..protocol.authorization_responses import (
         BackchannelAuthenticationResponse,
@@ -51,7 +51,7 @@ def request_device_token(
     client_secret: Secret | str | None = None,
     client_auth: ClientAuth | None = None,
     device_code: Secret | str,
-    resource: tuple[str, ...] = (),
+    resource: str | Sequence[str] = (),
     extra: Mapping[str, str | Secret] | None = None,
     deadline: float = TOKEN_DEADLINE,
 ) -> Call[TokenResponse]:
@@ -64,7 +64,7 @@ def request_device_token(
     `authorization_pending` and `slow_down` are errors like others; `poll_device_token`
     asks until there is an answer.
     """
-    grant = DeviceCode(as_secret(device_code), resource=resource)
+    grant = DeviceCode(as_secret(device_code, argument="device_code"), resource=resource)
     return token_call(
         address,
         grant=grant,
@@ -84,7 +84,7 @@ def request_backchannel_authentication_token(
     client_secret: Secret | str | None = None,
     client_auth: ClientAuth | None = None,
     auth_req_id: Secret | str,
-    resource: tuple[str, ...] = (),
+    resource: str | Sequence[str] = (),
     extra: Mapping[str, str | Secret] | None = None,
     deadline: float = TOKEN_DEADLINE,
 ) -> Call[TokenResponse]:
@@ -100,7 +100,9 @@ def request_backchannel_authentication_token(
 
     `poll_backchannel_authentication_token` asks until there is an answer.
     """
-    grant = BackchannelAuthentication(as_secret(auth_req_id), resource=resource)
+    grant = BackchannelAuthentication(
+        as_secret(auth_req_id, argument="auth_req_id"), resource=resource
+    )
     return token_call(
         address,
         grant=grant,
@@ -120,7 +122,7 @@ def poll_device_token(
     client_secret: Secret | str | None = None,
     client_auth: ClientAuth | None = None,
     device: DeviceAuthorizationResponse,
-    resource: tuple[str, ...] = (),
+    resource: str | Sequence[str] = (),
     extra: Mapping[str, str | Secret] | None = None,
     clock: Clock = system_clock,
     sleep: Sleep | None = None,
@@ -159,7 +161,7 @@ def poll_backchannel_authentication_token(
     client_secret: Secret | str | None = None,
     client_auth: ClientAuth | None = None,
     authentication: BackchannelAuthenticationResponse,
-    resource: tuple[str, ...] = (),
+    resource: str | Sequence[str] = (),
     extra: Mapping[str, str | Secret] | None = None,
     clock: Clock = system_clock,
     sleep: Sleep | None = None,
@@ -210,6 +212,10 @@ class Polling:
     clock: Clock
     sleep: Sleep | None
     """None: that of the event loop, or of the thread."""
+
+    def check(self, base_url: str) -> None:
+        """See `Sendable`."""
+        self.call.check(base_url)
 
     async def send(self, http: AsyncClient) -> TokenResponse:
         """See `Sendable`."""

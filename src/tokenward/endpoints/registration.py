@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from ..protocol.form import as_secret
 from ..protocol.registration import RegistrationResponse
 from ..secret import Secret
 from ..transport import Request
-from .call import DEADLINE, JSON_TYPE, Call, endpoint
+from .call import DEADLINE, JSON_TYPE, Call, endpoint, required_secret
 from .issued_tokens import bearer
 
 if TYPE_CHECKING:
@@ -41,7 +40,9 @@ def register_client(
     """
     headers: Headers = {"accept": JSON_TYPE, "content-type": JSON_TYPE}
     if initial_access_token is not None:
-        headers["authorization"] = bearer(as_secret(initial_access_token))
+        headers["authorization"] = bearer(
+            required_secret(initial_access_token, argument="initial_access_token")
+        )
     body = Secret(json.dumps(dict(metadata), allow_nan=False))
     request = Request("POST", address, headers=headers, body=body)
     return Call(request, RegistrationResponse, deadline)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidResponse
-from ..protocol.form import as_secret, completed
+from ..protocol.form import as_secret, check_given, completed
 from ..protocol.grants import (
     AuthorizationCode,
     ClientCredentials,
@@ -21,7 +21,7 @@ from ..protocol.responses import TokenResponse
 from .call import TOKEN_DEADLINE, Call, endpoint, form_request, optional_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ..protocol.client_auth import ClientAuth
     from ..protocol.grants import TokenRequest
@@ -78,9 +78,12 @@ def request_token(
     never sent again once it may have been received. All functions for a single grant go
     the same way.
     """
+    if isinstance(grant, str):
+        check_given({"grant": grant})
+        grant = ExtensionGrant(grant)
     return token_call(
         address,
-        grant=ExtensionGrant(grant) if isinstance(grant, str) else grant,
+        grant=grant,
         client_id=client_id,
         client_secret=client_secret,
         client_auth=client_auth,
@@ -97,7 +100,7 @@ def request_client_credentials_token(
     client_secret: Secret | str | None = None,
     client_auth: ClientAuth | None = None,
     scope: str | None = None,
-    resource: tuple[str, ...] = (),
+    resource: str | Sequence[str] = (),
     extra: Mapping[str, str | Secret] | None = None,
     deadline: float = TOKEN_DEADLINE,
 ) -> Call[TokenResponse]:
@@ -132,7 +135,7 @@ def request_password_token(
     username: str,
     password: Secret | str,
     scope: str | None = None,
-    resource: tuple[str, ...] = (),
+    resource: str | Sequence[str] = (),
     extra: Mapping[str, str | Secret] | None = None,
     deadline: float = TOKEN_DEADLINE,
 ) -> Call[TokenResponse]:
@@ -145,7 +148,9 @@ def request_password_token(
     For servers that allow nothing else yet: it "MUST NOT be used" (RFC 9700, section
     2.4). An empty password is sent.
     """
-    grant = Password(username, password=as_secret(password), scope=scope, resource=resource)
+    grant = Password(
+        username, password=as_secret(password, argument="password"), scope=scope, resource=resource
+    )
     return token_call(
         address,
         grant=grant,
@@ -167,7 +172,7 @@ def request_authorization_code_token(
     code: Secret | str,
     redirect_uri: str,
     code_verifier: Secret | str | None,
-    resource: tuple[str, ...] = (),
+    resource: str | Sequence[str] = (),
     extra: Mapping[str, str | Secret] | None = None,
     deadline: float = TOKEN_DEADLINE,
 ) -> Call[TokenResponse]:
@@ -187,9 +192,9 @@ def request_authorization_code_token(
     in the answer is not validated here; `protocol.id_token` does that.
     """
     grant = AuthorizationCode(
-        as_secret(code),
+        as_secret(code, argument="code"),
         redirect_uri=redirect_uri,
-        code_verifier=optional_secret(code_verifier),
+        code_verifier=optional_secret(code_verifier, argument="code_verifier"),
         resource=resource,
     )
     return token_call(
@@ -212,7 +217,7 @@ def request_refresh_token(
     client_auth: ClientAuth | None = None,
     refresh_token: Secret | str,
     scope: str | None = None,
-    resource: tuple[str, ...] = (),
+    resource: str | Sequence[str] = (),
     extra: Mapping[str, str | Secret] | None = None,
     deadline: float = TOKEN_DEADLINE,
 ) -> Call[TokenResponse]:
@@ -227,7 +232,9 @@ def request_refresh_token(
     token once: when the answer is lost (`exception.may_have_been_sent`), it may be
     spent.
     """
-    grant = RefreshToken(as_secret(refresh_token), scope=scope, resource=resource)
+    grant = RefreshToken(
+        as_secret(refresh_token, argument="refresh_token"), scope=scope, resource=resource
+    )
     return token_call(
         address,
         grant=grant,
@@ -248,7 +255,7 @@ def request_jwt_bearer_token(
     client_auth: ClientAuth | None = None,
     assertion: Secret | str,
     scope: str | None = None,
-    resource: tuple[str, ...] = (),
+    resource: str | Sequence[str] = (),
     extra: Mapping[str, str | Secret] | None = None,
     deadline: float = TOKEN_DEADLINE,
 ) -> Call[TokenResponse]:
@@ -259,7 +266,7 @@ def request_jwt_bearer_token(
     `assertion` is a JWT that the provider trusts the signer of. `client_id=None`: it says
     all there is to say, as for service accounts of Google.
     """
-    grant = JWTBearer(as_secret(assertion), scope=scope, resource=resource)
+    grant = JWTBearer(as_secret(assertion, argument="assertion"), scope=scope, resource=resource)
     return token_call(
         address,
         grant=grant,
@@ -284,8 +291,8 @@ def request_token_exchange_token(
     actor_token_type: str | None = None,
     requested_token_type: str | None = None,
     scope: str | None = None,
-    audience: tuple[str, ...] = (),
-    resource: tuple[str, ...] = (),
+    audience: str | Sequence[str] = (),
+    resource: str | Sequence[str] = (),
     extra: Mapping[str, str | Secret] | None = None,
     deadline: float = TOKEN_DEADLINE,
 ) -> Call[TokenResponse]:
@@ -307,9 +314,9 @@ def request_token_exchange_token(
     is no access token. `client_id=None`: the request is about no client.
     """
     grant = TokenExchange(
-        as_secret(subject_token),
+        as_secret(subject_token, argument="subject_token"),
         subject_token_type=subject_token_type,
-        actor_token=optional_secret(actor_token),
+        actor_token=optional_secret(actor_token, argument="actor_token"),
         actor_token_type=actor_token_type,
         requested_token_type=requested_token_type,
         scope=scope,

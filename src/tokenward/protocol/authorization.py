@@ -36,11 +36,12 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
 from ..errors import ConfigurationError, InvalidMetadata, LoginFailed
 from ..secret import Secret
-from .form import decode_form, encode_form, told
+from .form import check_given, completed, decode_form, encode_form, repeated, told
+from .grants import resources_of
 from .responses import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from .form import Form
 
@@ -144,7 +145,8 @@ class AuthorizationRequest:
     """What the provider is asked at login (OIDC Core 3.1.2.1); good for one attempt.
 
     It always asks for a code, with state, nonce and PKCE by S256. None leaves a
-    parameter out. Raises `ConfigurationError` for another response mode.
+    parameter out. Raises `ConfigurationError` for another response mode, for what is
+    required and empty, and for a resource that is no absolute URI.
     """
 
     redirect_uri: str
@@ -160,14 +162,24 @@ class AuthorizationRequest:
     acr_values: str | None = None
     max_age: int | None = None
     """Seconds since the user last proved who he is; 0 asks for a new login."""
-    resource: tuple[str, ...] = ()
-    """Where the tokens will be used; sent in this order (RFC 8707, section 2)."""
+    resource: str | Sequence[str] = ()
+    """Where the tokens will be used, one or several; sent in this order (RFC 8707, section 2)."""
     extra: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Parameters of the provider's own."""
 
     def __post_init__(self) -> None:
         if self.response_mode not in get_args(ResponseMode):
             raise ConfigurationError("response_mode", "must be `query` or `form_post`")
+        check_given(
+            {
+                "redirect_uri": self.redirect_uri,
+                "scope": self.scope,
+                "state": self.state,
+                "nonce": self.nonce,
+                "code_challenge": self.code_challenge,
+            }
+        )
+        object.__setattr__(self, "resource", resources_of(self.resource))
 
     def form(self, client_id: str) -> Form:
         """Return the parameters; `ConfigurationError` if `extra` repeats one of them."""
@@ -190,11 +202,8 @@ class AuthorizationRequest:
                 "max_age": None if self.max_age is None else str(self.max_age),
             }
         )
-        fields.extend(("resource", uri) for uri in self.resource)
-        set_here = {name for name, _ in fields}
-        for name in sorted(set_here.intersection(self.extra)):
-            raise ConfigurationError("authorize_parameters", f"`{name}` is given twice")
-        return [*fields, *self.extra.items()]
+        fields += repeated("resource", self.resource)
+        return completed(fields, extra=self.extra, argument="authorize_parameters")
 
     def url(self, endpoint: str, *, client_id: str) -> str:
         """Return the URL that sends the browser to the provider. Holds secrets.
@@ -254,7 +263,7 @@ def authorization_url(
     ui_locales: str | None = None,
     acr_values: str | None = None,
     max_age: int | None = None,
-    resource: tuple[str, ...] = (),
+    resource: str | Sequence[str] = (),
     extra: Mapping[str, str] = _NOTHING,
 ) -> str:
     """Return the URL that sends the browser to the provider (OIDC Core 3.1.2.1).

@@ -6,6 +6,7 @@ RFC 6749, appendix B, and the URL Standard's `application/x-www-form-urlencoded`
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import quote, unquote_to_bytes, urlencode
 
@@ -25,6 +26,8 @@ OF_CLIENT_AUTH: Final = frozenset(
     {"client_id", "client_secret", "client_assertion", "client_assertion_type"}
 )
 """Parameters that a `ClientAuth` adds, and nobody else."""
+
+_NAMES: Final = frozenset({"scope", "acr_values", "ui_locales", "prompt"})
 
 _BAD_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
@@ -73,9 +76,15 @@ def completed(
 ) -> Form:
     """Return the form with `extra` after it; None adds nothing.
 
-    Raises `ConfigurationError`, which names the `argument`, for a parameter that is
-    there already, or that is the client's authentication.
+    Raises `ConfigurationError` for a value that is no text, and, with the name of the
+    `argument`, for a parameter that is there already, or that is the client's
+    authentication.
     """
+    for name, value in form:
+        check_text(name, value)
+    for name, value in (extra or {}).items():
+        if not isinstance(value, str | Secret):
+            raise ConfigurationError(argument, f"`{name}` must be text")
     taken = OF_CLIENT_AUTH.union(name for name, _ in form)
     # "Request and response parameters MUST NOT be included more than once."
     # (RFC 6749, section 3.2)
@@ -89,6 +98,53 @@ def reveal(value: str | Secret) -> str:
     return value.reveal() if isinstance(value, Secret) else value
 
 
-def as_secret(value: str | Secret) -> Secret:
-    """Take a secret as callers have it, and keep it where nothing shows it."""
-    return value if isinstance(value, Secret) else Secret(value)
+def as_secret(value: str | Secret, *, argument: str = "client_secret") -> Secret:
+    """Take a secret as callers have it, and keep it where nothing shows it.
+
+    Raises `ConfigurationError`, which names the `argument`, for what is no text.
+    """
+    if isinstance(value, Secret):
+        return value
+    check_text(argument, value)
+    return Secret(value)
+
+
+def several(argument: str, values: str | Sequence[str]) -> tuple[str, ...]:
+    """Take what may be given once or several times: a text is one value, not its letters.
+
+    Raises `ConfigurationError`, which names the `argument`, unless each is text, and
+    none is empty.
+    """
+    if isinstance(values, str):
+        values = (values,)
+    if not isinstance(values, Sequence):
+        raise ConfigurationError(argument, "must be text, or a list of texts")
+    for value in values:
+        check_given({argument: value})
+    return tuple(values)
+
+
+def repeated(name: str, values: Sequence[str]) -> Form:
+    """Return a parameter once for each of its values, in their order."""
+    return [(name, value) for value in values]
+
+
+def check_text(argument: str, value: object) -> None:
+    """Raise `ConfigurationError`, which names the `argument`, unless it is text."""
+    if isinstance(value, str | Secret):
+        return
+    if value is None:
+        raise ConfigurationError(argument, "is missing")
+    form = "text, with its names separated by a space" if argument in _NAMES else "text"
+    raise ConfigurationError(argument, f"must be {form}")
+
+
+def check_given(required: Mapping[str, object]) -> None:
+    """Raise `ConfigurationError` for the first argument that is no text, or empty.
+
+    `required` are their values, by name.
+    """
+    for name, value in required.items():
+        check_text(name, value)
+        if not value:
+            raise ConfigurationError(name, "is empty")

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError
-from .form import completed, told
+from .form import check_given, check_text, completed, repeated, several, told
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence, Sized
+    from collections.abc import Mapping, Sequence
 
     from ..secret import Secret
     from .form import Form
@@ -71,13 +71,16 @@ class AuthorizationCode:
     """The same text as in the authorization request."""
     code_verifier: Secret | None = None
     """None: the authorization request had no challenge (RFC 7636, section 4.5)."""
-    resource: tuple[str, ...] = ()
-    """Where the token will be used; sent in this order (RFC 8707, section 2)."""
+    resource: str | Sequence[str] = ()
+    """Where the token will be used, one or several; sent in this order (RFC 8707, section 2)."""
     extra: Mapping[str, str | Secret] = field(default_factory=dict, repr=False)
     """Parameters of the provider's own."""
 
     def __post_init__(self) -> None:
-        _refuse_empty(code=self.code)
+        check_given({"code": self.code, "redirect_uri": self.redirect_uri})
+        if self.code_verifier is not None:
+            check_given({"code_verifier": self.code_verifier})
+        _keep(self, resource=resources_of(self.resource))
 
     def form(self) -> Form:
         """Return the parameters; `ConfigurationError` if `extra` repeats one of them."""
@@ -89,7 +92,7 @@ class AuthorizationCode:
                 "code_verifier": self.code_verifier,
             }
         )
-        return completed([*fields, *_each_resource(self.resource)], extra=self.extra)
+        return completed([*fields, *repeated("resource", self.resource)], extra=self.extra)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +105,14 @@ class RefreshToken:
     _: KW_ONLY
     scope: str | None = None
     """Names separated by a space, none that was not granted. None: all that was granted."""
-    resource: tuple[str, ...] = ()
-    """Where the token will be used; sent in this order (RFC 8707, section 2)."""
+    resource: str | Sequence[str] = ()
+    """Where the token will be used, one or several; sent in this order (RFC 8707, section 2)."""
     extra: Mapping[str, str | Secret] = field(default_factory=dict, repr=False)
     """Parameters of the provider's own."""
 
     def __post_init__(self) -> None:
-        _refuse_empty(refresh_token=self.refresh_token)
+        check_given({"refresh_token": self.refresh_token})
+        _keep(self, resource=resources_of(self.resource))
 
     def form(self) -> Form:
         """Return the parameters; `ConfigurationError` if `extra` repeats one of them."""
@@ -119,7 +123,7 @@ class RefreshToken:
                 "scope": self.scope,
             }
         )
-        return completed([*fields, *_each_resource(self.resource)], extra=self.extra)
+        return completed([*fields, *repeated("resource", self.resource)], extra=self.extra)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,15 +134,18 @@ class ClientCredentials:
 
     scope: str | None = None
     """Names separated by a space. None: what the provider gives by default."""
-    resource: tuple[str, ...] = ()
-    """Where the token will be used; sent in this order (RFC 8707, section 2)."""
+    resource: str | Sequence[str] = ()
+    """Where the token will be used, one or several; sent in this order (RFC 8707, section 2)."""
     extra: Mapping[str, str | Secret] = field(default_factory=dict, repr=False)
     """Parameters of the provider's own, such as `audience`."""
+
+    def __post_init__(self) -> None:
+        _keep(self, resource=resources_of(self.resource))
 
     def form(self) -> Form:
         """Return the parameters; `ConfigurationError` if `extra` repeats one of them."""
         fields = told({"grant_type": self.grant_type, "scope": self.scope})
-        return completed([*fields, *_each_resource(self.resource)], extra=self.extra)
+        return completed([*fields, *repeated("resource", self.resource)], extra=self.extra)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +164,15 @@ class Password:
     """Always sent, also when it is empty."""
     scope: str | None = None
     """Names separated by a space. None: what the provider gives by default."""
-    resource: tuple[str, ...] = ()
-    """Where the token will be used; sent in this order (RFC 8707, section 2)."""
+    resource: str | Sequence[str] = ()
+    """Where the token will be used, one or several; sent in this order (RFC 8707, section 2)."""
     extra: Mapping[str, str | Secret] = field(default_factory=dict, repr=False)
     """Parameters of the provider's own."""
 
     def __post_init__(self) -> None:
-        _refuse_empty(username=self.username)
+        check_given({"username": self.username})
+        check_text("password", self.password)
+        _keep(self, resource=resources_of(self.resource))
 
     def form(self) -> Form:
         """Return the parameters; `ConfigurationError` if `extra` repeats one of them."""
@@ -175,7 +184,7 @@ class Password:
                 "scope": self.scope,
             }
         )
-        return completed([*fields, *_each_resource(self.resource)], extra=self.extra)
+        return completed([*fields, *repeated("resource", self.resource)], extra=self.extra)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,18 +195,19 @@ class DeviceCode:
 
     device_code: Secret
     _: KW_ONLY
-    resource: tuple[str, ...] = ()
-    """Where the token will be used; sent in this order (RFC 8707, section 2)."""
+    resource: str | Sequence[str] = ()
+    """Where the token will be used, one or several; sent in this order (RFC 8707, section 2)."""
     extra: Mapping[str, str | Secret] = field(default_factory=dict, repr=False)
     """Parameters of the provider's own."""
 
     def __post_init__(self) -> None:
-        _refuse_empty(device_code=self.device_code)
+        check_given({"device_code": self.device_code})
+        _keep(self, resource=resources_of(self.resource))
 
     def form(self) -> Form:
         """Return the parameters; `ConfigurationError` if `extra` repeats one of them."""
         fields = told({"grant_type": self.grant_type, "device_code": self.device_code})
-        return completed([*fields, *_each_resource(self.resource)], extra=self.extra)
+        return completed([*fields, *repeated("resource", self.resource)], extra=self.extra)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,18 +218,19 @@ class BackchannelAuthentication:
 
     auth_req_id: Secret
     _: KW_ONLY
-    resource: tuple[str, ...] = ()
-    """Where the token will be used; sent in this order (RFC 8707, section 2)."""
+    resource: str | Sequence[str] = ()
+    """Where the token will be used, one or several; sent in this order (RFC 8707, section 2)."""
     extra: Mapping[str, str | Secret] = field(default_factory=dict, repr=False)
     """Parameters of the provider's own."""
 
     def __post_init__(self) -> None:
-        _refuse_empty(auth_req_id=self.auth_req_id)
+        check_given({"auth_req_id": self.auth_req_id})
+        _keep(self, resource=resources_of(self.resource))
 
     def form(self) -> Form:
         """Return the parameters; `ConfigurationError` if `extra` repeats one of them."""
         fields = told({"grant_type": self.grant_type, "auth_req_id": self.auth_req_id})
-        return completed([*fields, *_each_resource(self.resource)], extra=self.extra)
+        return completed([*fields, *repeated("resource", self.resource)], extra=self.extra)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,19 +251,30 @@ class TokenExchange:
     """What kind is wanted. None: what the provider gives."""
     scope: str | None = None
     """Names separated by a space. None: what the provider gives by default."""
-    audience: tuple[str, ...] = ()
-    """Names of the services where the token will be used; sent in this order."""
-    resource: tuple[str, ...] = ()
-    """Their URIs; sent in this order (RFC 8707, section 2)."""
+    audience: str | Sequence[str] = ()
+    """Names of the services where the token will be used, one or several; sent in this order."""
+    resource: str | Sequence[str] = ()
+    """Their URIs, one or several; sent in this order (RFC 8707, section 2)."""
     extra: Mapping[str, str | Secret] = field(default_factory=dict, repr=False)
     """Parameters of the provider's own."""
 
     def __post_init__(self) -> None:
-        _refuse_empty(subject_token=self.subject_token, subject_token_type=self.subject_token_type)
+        check_given(
+            {"subject_token": self.subject_token, "subject_token_type": self.subject_token_type}
+        )
         # "This is REQUIRED when the actor_token parameter is present in the request but MUST NOT
         # be included otherwise."
         if (self.actor_token is None) is not (self.actor_token_type is None):
-            raise ValueError("actor_token and actor_token_type come together")
+            raise ConfigurationError("actor_token_type", "comes with actor_token, and never alone")
+        if self.actor_token is not None:
+            check_given(
+                {"actor_token": self.actor_token, "actor_token_type": self.actor_token_type}
+            )
+        _keep(
+            self,
+            audience=several("audience", self.audience),
+            resource=resources_of(self.resource),
+        )
 
     def form(self) -> Form:
         """Return the parameters; `ConfigurationError` if `extra` repeats one of them."""
@@ -267,8 +289,8 @@ class TokenExchange:
                 "scope": self.scope,
             }
         )
-        fields += [("audience", name) for name in self.audience]
-        return completed([*fields, *_each_resource(self.resource)], extra=self.extra)
+        fields += repeated("audience", self.audience)
+        return completed([*fields, *repeated("resource", self.resource)], extra=self.extra)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,20 +303,21 @@ class JWTBearer:
     _: KW_ONLY
     scope: str | None = None
     """Names separated by a space. None: what the provider gives by default."""
-    resource: tuple[str, ...] = ()
-    """Where the token will be used; sent in this order (RFC 8707, section 2)."""
+    resource: str | Sequence[str] = ()
+    """Where the token will be used, one or several; sent in this order (RFC 8707, section 2)."""
     extra: Mapping[str, str | Secret] = field(default_factory=dict, repr=False)
     """Parameters of the provider's own, such as Entra's `requested_token_use`."""
 
     def __post_init__(self) -> None:
-        _refuse_empty(assertion=self.assertion)
+        check_given({"assertion": self.assertion})
+        _keep(self, resource=resources_of(self.resource))
 
     def form(self) -> Form:
         """Return the parameters; `ConfigurationError` if `extra` repeats one of them."""
         fields = told(
             {"grant_type": self.grant_type, "assertion": self.assertion, "scope": self.scope}
         )
-        return completed([*fields, *_each_resource(self.resource)], extra=self.extra)
+        return completed([*fields, *repeated("resource", self.resource)], extra=self.extra)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,33 +333,46 @@ class ExtensionGrant:
     """What the grant wants to be told."""
     scope: str | None = None
     """Names separated by a space. None: what the provider gives by default."""
-    resource: tuple[str, ...] = ()
-    """Where the token will be used; sent in this order (RFC 8707, section 2)."""
+    resource: str | Sequence[str] = ()
+    """Where the token will be used, one or several; sent in this order (RFC 8707, section 2)."""
 
     def __post_init__(self) -> None:
-        _refuse_empty(grant_type=self.grant_type)
+        check_given({"grant_type": self.grant_type})
+        _keep(self, resource=resources_of(self.resource))
 
     def form(self) -> Form:
         """Return the parameters; `ConfigurationError` if one of them is repeated."""
         fields = told({"grant_type": self.grant_type, "scope": self.scope})
         return completed(
-            [*fields, *_each_resource(self.resource)], extra=self.parameters, argument="parameters"
+            [*fields, *repeated("resource", self.resource)],
+            extra=self.parameters,
+            argument="parameters",
         )
 
 
-def _refuse_empty(**required: Sized) -> None:
-    for name, value in required.items():
-        if not len(value):
-            raise ValueError(f"{name} is empty")
-
-
-def _each_resource(resource: Sequence[str]) -> Form:
-    return [("resource", uri) for uri in resource]
+def resources_of(resource: str | Sequence[str]) -> tuple[str, ...]:
+    """Return one or several resources as a tuple; raises what `check_resources` raises."""
+    resources = several("resource", resource)
+    check_resources(resources)
+    return resources
 
 
 def check_resources(resources: Sequence[str]) -> None:
     """Raise `ConfigurationError` unless each is an absolute URI (RFC 8707, section 2)."""
     for resource in resources:
-        parts = urlsplit(resource)
-        if not parts.scheme or not (parts.netloc or parts.path) or "#" in resource:
+        if not _is_absolute(resource):
             raise ConfigurationError("resource", "must be absolute URIs without a fragment")
+
+
+def _is_absolute(uri: str) -> bool:
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return False
+    return bool(parts.scheme and (parts.netloc or parts.path)) and "#" not in uri
+
+
+def _keep(grant: TokenRequest, **several_values: tuple[str, ...]) -> None:
+    # Whatever list it came in, a value holds what nobody can change.
+    for name, values in several_values.items():
+        object.__setattr__(grant, name, values)

@@ -22,6 +22,7 @@ from ..errors import (
     TokenwardError,
 )
 from ..secret import Secret
+from .header_fields import HeaderFields
 from .json import InvalidJSON, loads_object
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class ProtocolResponse:
     http_status: int | None = None
     """None: no answer came."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The header fields, with lower-case names."""
+    """The header fields, found whatever the case of their name; iterating gives lower case."""
     raw: Secret = field(default=Secret(""), repr=False)
     """The body as text, empty if there was none. It may hold tokens."""
     json: JSONObject | None = field(default=None, repr=False)
@@ -103,13 +104,17 @@ class ProtocolResponse:
     exception: Exception | None = field(default=None, repr=False)
     """What `raise_for_error` raises for `exception` and `policy`; otherwise None."""
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.headers, HeaderFields):
+            object.__setattr__(self, "headers", HeaderFields(self.headers))
+
     @classmethod
     def parse(cls, status: int, headers: Mapping[str, str], body: bytes) -> Self:
         """Read an answer. Never raises: an unreadable one is an error value."""
         json, unreadable = _read_object(body)
         response = cls(
             http_status=status,
-            headers={name.lower(): value for name, value in headers.items()},
+            headers=headers,
             raw=Secret(body.decode("utf-8", "replace")),
             json=json,
         )
