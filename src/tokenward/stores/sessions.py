@@ -17,6 +17,7 @@ from ..errors import Conflict, StoreUnavailable
 from ..protocol.json import InvalidJSON, loads_object
 from ..sealing import Unsealable
 from ..tokens.exchange import EXCHANGED
+from ..tokens.lease import lease_key
 from ..tokens.session_format import InvalidSession, read_session, write_session
 from .app_data import apply_changes, write_data
 from .session_index import SessionIndex
@@ -36,9 +37,6 @@ TOMBSTONE: Final = 60.0
 
 _SESSION: Final = "session"
 _DATA: Final = "data"
-_LEASE: Final = "lease"
-"""Whoever has it may spend the refresh token (`tokens/refresh.py`)."""
-
 _LEASE_SECONDS: Final = 10.0
 _TRIES: Final = 3
 
@@ -228,7 +226,7 @@ class StoredSessions:
             return
         # What a refresh under way has spent is in no record yet, and another version than
         # the one that it read would keep its result from being written.
-        lease = await self._store.acquire(_record(key, _LEASE), ttl=_LEASE_SECONDS)
+        lease = await self._store.acquire(lease_key(key), ttl=_LEASE_SECONDS)
         if lease is None:
             return
         try:

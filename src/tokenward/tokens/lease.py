@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from .interfaces import Lease, Store
 
 
+def lease_key(session_id: str) -> str:
+    """Return the key of the lease under which a session's refresh token is spent."""
+    return f"{session_id}:lease"
+
+
 class HeldLease:
     """Renews a lease until it is released.
 

@@ -32,7 +32,7 @@ from ..errors import (
     TokenExpired,
     TokenUnavailable,
 )
-from .lease import HeldLease
+from .lease import HeldLease, lease_key
 from .models import LOGIN
 from .outcome import Failed, Outcome, Renewed, ended, later, logged_out
 from .session import Session
@@ -364,7 +364,7 @@ class Refresher:
     async def _take_lease(self, session: Session) -> HeldLease | None:
         settings = self._settings
         since = asyncio.get_running_loop().time()
-        lease = await self._store.acquire(f"{session.id}:lease", ttl=settings.lease_ttl)
+        lease = await self._store.acquire(lease_key(session.id), ttl=settings.lease_ttl)
         if lease is None:
             return None
         return HeldLease(
