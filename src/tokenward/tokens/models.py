@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..clock import aware
 from ..errors import ConfigurationError
-from ..protocol.grants import check_resources
+from ..protocol.grants import resources_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,11 +40,9 @@ class Target:
             ConfigurationError: a resource is no absolute URI or has a fragment, or the
                 scope is no text.
         """
-        resources = (resource,) if isinstance(resource, str) else tuple(resource)
-        check_resources(resources)
         if not isinstance(scope, str | None):
             raise ConfigurationError("scope", "must be text, names separated by a space")
-        return cls(resources, frozenset((scope or "").split()))
+        return cls(resources_of(resource), frozenset((scope or "").split()))
 
 
 LOGIN: Final = Target()
