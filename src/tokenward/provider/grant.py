@@ -19,10 +19,8 @@ class Grant:
 
     answer: TokenAnswer
     id_token: IdToken | None
-    """None on a refresh: the old one stays (OIDC Core, section 12.2)."""
+    """None on a refresh: none came, or it was not taken; the old one stays (OIDC Core 12.2)."""
     requested_at: float
     """Seconds since the epoch, taken before the request was sent: lifetimes count from here."""
     userinfo: Mapping[str, JSON] | None = field(default=None, repr=False)
     """The claims of the UserInfo endpoint; None if they were not asked for."""
-    id_token_stale: bool = False
-    """Whether a refresh brought an id_token that was not taken: expired, or not to be judged."""

@@ -28,7 +28,7 @@ from ..protocol.authorization import (
     code_challenge,
     pushed_authorization_url,
 )
-from ..protocol.grants import AuthorizationCode, RefreshToken, check_resources
+from ..protocol.grants import AuthorizationCode, RefreshToken, resources_of
 from ..protocol.id_token import StaleIdToken
 from ..protocol.logout import end_session_url
 from ..protocol.metadata import DiscoveryPolicy, check_issuer
@@ -171,11 +171,8 @@ class OpenIDProvider:
         """How the answer comes to the callback."""
         self.default_expires_in = default_expires_in
         """Seconds a token is used when the provider does not say."""
-        self.resource: tuple[str, ...] = (
-            (resource,) if isinstance(resource, str) else tuple(resource)
-        )
+        self.resource: tuple[str, ...] = resources_of(resource)
         """Where the tokens will be used; empty: the provider's own choice."""
-        check_resources(self.resource)
         self.clock = clock
         self.client_auth: ClientAuth = choose_client_auth(secret, client_auth)
         """How this client proves itself."""
@@ -351,7 +348,7 @@ class OpenIDProvider:
         id_token must speak of the same login (OIDC Core 12.2); one that does not
         makes all of the answer void, which is revoked, best effort, before
         `InvalidToken` is raised. One that is merely out of date, or for whose key the
-        provider could not be asked, is left out: `id_token_stale`.
+        provider could not be asked, is left out, with an event.
 
         `scope=None`: all that was granted. `resource` empty: as at login. Raises what
         `exchange_code` raises, but sends no alarm event: that is the caller's, who
@@ -377,7 +374,7 @@ class OpenIDProvider:
             ConfigurationError,
         ) as error:
             self._emit(IdTokenNotTaken(self.issuer, str(error)))
-            return Grant(answer, None, requested_at, id_token_stale=True)
+            return Grant(answer, None, requested_at)
         except InvalidToken as error:
             refusal = error
         await self._reject(answer, refusal)

@@ -70,10 +70,6 @@ class CookieRecords:
         """Return what the session was refreshed into, ended or not."""
         return await self._stragglers.newest(session)
 
-    async def has_ended(self, session: Session) -> bool:
-        """Tell whether the session was ended, by any process that shares the store."""
-        return await self._stragglers.has_ended(session)
-
     def _left(self, session: Session) -> float:
         return session.expires_at - self._clock()
 
