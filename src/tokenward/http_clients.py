@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from .call_rules import CallRules
 from .errors import ConfigurationError
 from .origins import parse_origin
 from .outgoing import CurrentUser
-from .process_lock import ProcessLock
-from .provider.own_client import OwnClient
+from .provider.own_client import OwnClient, OwnSyncClient
 from .tokens.exchange import Exchange
 from .tokens.models import LOGIN, Target
 from .transport import no_cookies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import ModuleType
 
     import httpx
@@ -31,6 +29,8 @@ Whose: TypeAlias = "str | Exchange | TokenSource | SyncTokenSource | None"
 any source, or none."""
 
 _CLIENT: Final = "client:"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +106,8 @@ class HTTPClients:
 
     def __init__(self, clients: ClientCredentialsTokens) -> None:
         self._clients = clients
-        self._named: dict[str, NamedClient] = {}
         self._open: dict[str, OwnClient] = {}
-        self._open_sync: dict[tuple[int, str], httpx.Client] = {}
-        self._lock = ProcessLock()
+        self._open_sync: dict[str, OwnSyncClient] = {}
 
     def add(
         self,
@@ -148,7 +146,7 @@ class HTTPClients:
         Raises:
             ConfigurationError: the name is taken, or a setting cannot work.
         """
-        if name in self._named:
+        if name in self._open:
             raise ConfigurationError("http", f"there is a client {name!r} already")
         if isinstance(token, str) and token != "user" and not token.startswith(_CLIENT):  # noqa: S105 - a kind
             raise ConfigurationError("token", 'is "user", "client:<name>", a source, or None')
@@ -174,8 +172,8 @@ class HTTPClients:
             dangerously_allow_http,
             self._clients,
         )
-        self._named[name] = named
         self._open[name] = OwnClient(named.open)
+        self._open_sync[name] = OwnSyncClient(named.open_sync)
 
     def client(self, name: str) -> httpx.AsyncClient:
         """Return the client of a name, for the running event loop.
@@ -183,8 +181,7 @@ class HTTPClients:
         Raises:
             ConfigurationError: there is none.
         """
-        self._find(name)
-        return self._open[name].get()
+        return _known(self._open, name).get()
 
     def sync_client(self, name: str) -> httpx.Client:
         """Return the client of a name for threads, such as endpoints written with `def`.
@@ -192,14 +189,7 @@ class HTTPClients:
         Raises:
             ConfigurationError: there is none.
         """
-        named = self._find(name)
-        # What a parent process opened is left to it.
-        key = (os.getpid(), name)
-        with self._lock:
-            client = self._open_sync.get(key)
-            if client is None or client.is_closed:
-                client = self._open_sync[key] = named.open_sync()
-            return client
+        return _known(self._open_sync, name).get()
 
     async def aclose(self) -> None:
         """Close the clients of the running event loop, and those of threads.
@@ -208,18 +198,15 @@ class HTTPClients:
         """
         for own in self._open.values():
             await own.aclose()
-        with self._lock:
-            mine = [key for key in self._open_sync if key[0] == os.getpid()]
-            for key in mine:
-                self._open_sync.pop(key).close()
+        for own_sync in self._open_sync.values():
+            own_sync.close()
 
-    def _find(self, name: str) -> NamedClient:
-        named = self._named.get(name)
-        if named is None:
-            raise ConfigurationError(
-                "http", f"there is no client {name!r}: auth.http.add({name!r})"
-            )
-        return named
+
+def _known(clients: Mapping[str, T], name: str) -> T:
+    client = clients.get(name)
+    if client is None:
+        raise ConfigurationError("http", f"there is no client {name!r}: auth.http.add({name!r})")
+    return client
 
 
 def _origin_of(base_url: str, *, dangerously_allow_http: bool) -> str:

@@ -1,4 +1,4 @@
-"""An HTTP client of our own for every event loop that needs one."""
+"""HTTP clients of our own, for every event loop that needs one and for threads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import urllib.request
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from ..transport import new_async_client
+from ..process_lock import ProcessLock
+from ..transport import new_async_client, new_sync_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +60,30 @@ class OwnClient:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._clients = WeakKeyDictionary()
+
+
+class OwnSyncClient:
+    """Give the threads of a process one client, made at its first use."""
+
+    def __init__(self, make: Callable[[], httpx.Client] = new_sync_client) -> None:
+        self._make = make
+        self._lock = ProcessLock()
+        self._pid = os.getpid()
+        self._client: httpx.Client | None = None
+
+    def get(self) -> httpx.Client:
+        """Return the client of this process. After a fork its parent's sockets are left alone."""
+        with self._lock:
+            if self._client is None or self._client.is_closed or self._pid != os.getpid():
+                self._pid, self._client = os.getpid(), self._make()
+            return self._client
+
+    def close(self) -> None:
+        """Close the client. It is made again at its next use."""
+        with self._lock:
+            if self._client is not None and self._pid == os.getpid():
+                self._client.close()
+            self._client = None
 
 
 def _tell_about_proxies() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
@@ -26,17 +25,14 @@ from ..protocol.client_auth import CERTIFICATE_METHODS, auth_method_of
 from ..protocol.metadata import mtls_metadata
 from ..protocol.token_answer import read_token_answer
 from ..provider.grant import Grant
-from ..provider.own_client import OwnClient
+from ..provider.own_client import OwnClient, OwnSyncClient
 from ..provider.registered_client import usable
-from ..transport import new_sync_client
 from .effects import Effect
 from .models import AccessToken, TokenSet
 from .verdict import ALARM_PAUSE, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
-
-    import httpx
 
     from ..clock import Clock
     from ..endpoints.call import Call
@@ -98,7 +94,7 @@ class TokenClient:
         self._pauses = Pauses(clock)
         self._endpoint: _Endpoint | None = None
         self._own_client = OwnClient()
-        self._own_sync_client = _OwnSyncClient()
+        self._own_sync_client = OwnSyncClient()
 
     def may_not_ask(self, target: TokenTarget) -> Refusal | None:
         """Say why the provider is not to be asked now; None lets this caller through."""
@@ -270,25 +266,3 @@ class Pauses:
         """Return the refusal that stands; None if there is none."""
         until, refusal = self._until.get(key, (0.0, None))
         return refusal if self._clock() < until else None
-
-
-class _OwnSyncClient:
-    """The client of a process's threads, made at its first use."""
-
-    def __init__(self) -> None:
-        self._lock = ProcessLock()
-        self._pid = os.getpid()
-        self._client: httpx.Client | None = None
-
-    def get(self) -> httpx.Client:
-        with self._lock:
-            if self._client is None or self._client.is_closed or self._pid != os.getpid():
-                # After a fork the sockets of the parent are left alone.
-                self._pid, self._client = os.getpid(), new_sync_client()
-            return self._client
-
-    def close(self) -> None:
-        with self._lock:
-            if self._client is not None and self._pid == os.getpid():
-                self._client.close()
-            self._client = None
