@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pytest
 
+from tokenward.errors import ConfigurationError
 from tokenward.events import LoginFailure, ProviderAlarm
 from tokenward.testing import (
     AlteredAnswer,
@@ -125,3 +126,6 @@ async def test_a_provider_without_the_endpoint_is_a_setting_that_is_wrong(
     answer = await site.browser().get("/auth/login")
     assert answer.status_code >= 500
     assert "location" not in answer.headers
+    with pytest.raises(ConfigurationError) as caught:
+        await site.auth.providers["default"].metadata()
+    assert caught.value.setting == "pushed_authorization_requests"
