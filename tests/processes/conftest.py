@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Iterator
 
-MOST_CONNECTIONS = 400
+MOST_CONNECTIONS = 4000
+"""The kernel may give most of them to one worker; who has enough closes its own again."""
 
 
 @dataclass

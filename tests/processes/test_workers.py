@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from tokenward.testing import ServerError, Slow
+
 if TYPE_CHECKING:
     from conftest import Workers
 
@@ -37,6 +39,51 @@ async def test_all_requests_to_all_workers_are_one_redemption(workers: Workers) 
     assert len({answer.json()["token"] for answer in answers}) == 1
     assert [r.outcome for r in workers.provider.requests if r.endpoint == "token"] == ["ok"]
     assert workers.provider.is_active(answers[0].json()["token"])
+
+
+@pytest.mark.case(245)
+async def test_the_first_caller_goes_away_and_two_workers_answer_the_others(
+    workers: Workers,
+) -> None:
+    connected = await workers.connect(25)
+    first, *others = [browser for each in zip(*connected.values(), strict=True) for browser in each]
+    gate = workers.provider.hold("token", after_acting=True)
+    leaving = asyncio.ensure_future(ask(first))
+    await gate.entered.wait()
+    waiting = [asyncio.ensure_future(ask(browser)) for browser in others]
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    gate.release()
+    answers = await asyncio.gather(*waiting)
+    assert [answer and answer.status_code for answer in answers] == [200] * 49
+    assert len({answer.json()["token"] for answer in answers if answer}) == 1
+    assert workers.refreshes() == 1
+
+
+async def test_two_workers_wait_for_a_provider_that_is_three_seconds_late(
+    workers: Workers,
+) -> None:
+    workers.provider.misbehave("token", Slow(3, after_acting=True))
+    answers = await ask_all(workers, each=25)
+    assert [answer.status_code for answer in answers] == [200] * 50
+    assert len({answer.json()["token"] for answer in answers}) == 1
+    assert workers.refreshes() == 1
+
+
+async def test_two_workers_keep_the_session_while_the_provider_is_down(workers: Workers) -> None:
+    workers.provider.misbehave("token", ServerError(503, retry_after=1), times=None)
+    answers = await ask_all(workers, each=25)
+    assert {answer.status_code for answer in answers} == {503}
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
+    workers.provider.behave()
+    workers.provider.requests.clear()
+    async with asyncio.timeout(60), workers.browser() as browser:
+        # The provider tells nobody that it is back.
+        while (await browser.get("/token")).status_code != 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+    again = await ask_all(workers, each=25)
+    assert [answer.status_code for answer in again] == [200] * 50
+    assert workers.refreshes() == 1
 
 
 @pytest.mark.case(225)
