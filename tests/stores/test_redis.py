@@ -457,10 +457,12 @@ class Answers:
         if self.line == b"":
             writer.close()
         with suppress(ConnectionError):
-            while await reader.read(65536):
+            while read := await reader.read(65536):
                 if self.line:
                     await asyncio.sleep(self.delay)
-                    writer.write(self.line + b"\r\n")
+                    # Every command is an array, and several may come at once.
+                    commands = len(re.findall(rb"(?:^|\n)\*", read))
+                    writer.write((self.line + b"\r\n") * commands)
         writer.close()
 
 

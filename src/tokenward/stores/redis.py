@@ -100,12 +100,14 @@ class RedisStore:
     async def get_many(self, *keys: str) -> tuple[Entry | None, ...]:
         """Return what is under each key, in one round trip; in a cluster one for each slot."""
         names = [self._name("value", key) for key in keys]
+        if not names:
+            return ()
         if not self._clients.is_cluster:
-            return tuple(await self._read(names))
+            return tuple(map(_entry, await self._clients.read(names)))
         found: dict[str, Entry | None] = {}
         groups = _by_slot(names)
         for group, entries in zip(
-            groups, await asyncio.gather(*map(self._read, groups)), strict=True
+            groups, await asyncio.gather(*map(self._read_slot, groups)), strict=True
         ):
             found.update(zip(group, entries, strict=True))
         return tuple(found[name] for name in names)
@@ -186,11 +188,9 @@ class RedisStore:
             group, colon, part = sha256(group.encode()).hexdigest(), "/", key
         return f"{self._prefix}{kind}:{{{group}}}{colon}{part}"
 
-    async def _read(self, names: list[str]) -> list[Entry | None]:
-        if not names:
-            return []
+    async def _read_slot(self, names: list[str]) -> list[Entry | None]:
         values = await self._clients.run("MGET", *names)
-        return [_entry(value) for value in cast("list[object]", values)]
+        return list(map(_entry, cast("list[object]", values)))
 
     async def _do(
         self, script: Script, *names: str, args: tuple[str | bytes | int, ...] = ()

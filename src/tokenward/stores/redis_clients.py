@@ -7,7 +7,7 @@ import math
 import os
 from contextlib import suppress
 from threading import Lock
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from redis import exceptions as failures
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
@@ -16,6 +16,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 from ..errors import ConfigurationError, StoreUnavailable
+from .redis_reads import Reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,21 +49,36 @@ class Caller:
         self._timeout = timeout
         self._turns = asyncio.Semaphore(at_once)
         self._silent_at = -math.inf
+        self.reads: Reads = Reads(self._read)
+        """Reads values; raises what `run` raises."""
 
-    async def run(self, command: Sequence[str | bytes | int]) -> object:
-        """Return the answer to one command; see `Clients.run`."""
-        begun = _time()
+    async def run(
+        self, command: Sequence[str | bytes | int], *, since: float | None = None
+    ) -> object:
+        """Return the answer to one command; see `Clients.run`.
+
+        `since` is the time of the event loop since when somebody waits for it; None: now.
+        """
+        since = _time() if since is None else since
+        if not await self._has_turn():
+            raise StoreUnavailable("Redis: too many calls are waiting; allow more connections")
+        try:
+            return await self._ask(command, since=since)
+        finally:
+            self._turns.release()
+
+    async def _read(self, names: Sequence[str], since: float) -> Sequence[object]:
+        return cast("Sequence[object]", await self.run(("MGET", *names), since=since))
+
+    async def _has_turn(self) -> bool:
+        if not self._turns.locked():
+            # At once, so that nobody who is in no queue pays for a timer.
+            return await self._turns.acquire()
         try:
             async with asyncio.timeout(_PATIENCE):
-                await self._turns.acquire()
+                return await self._turns.acquire()
         except TimeoutError:
-            pass
-        else:
-            try:
-                return await self._ask(command, since=begun)
-            finally:
-                self._turns.release()
-        raise StoreUnavailable("Redis: too many calls are waiting; allow more connections")
+            return False
 
     async def _ask(self, command: Sequence[str | bytes | int], *, since: float) -> object:
         if self._silent_at >= since:
@@ -113,6 +129,13 @@ class Clients:
             ConfigurationError: it will be refused until somebody changes a setting.
         """
         return await self._get().run(command)
+
+    async def read(self, names: Sequence[str]) -> list[object]:
+        """Return the value of each key, not of a cluster; others' reads may go with it.
+
+        Raises what `run` raises.
+        """
+        return await self._get().reads.get(names)
 
     async def evaluate(
         self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]
@@ -176,9 +199,11 @@ def client_of_url(url: Secret, *, timeout: float, max_connections: int) -> Calla
             BlockingConnectionPool.from_url(
                 url.reveal(),
                 max_connections=max_connections,
-                timeout=timeout,
-                socket_timeout=timeout,
-                socket_connect_timeout=timeout,
+                # `Caller` times the whole of a call; timers for each of its parts cost more
+                # than the command.
+                timeout=None,
+                socket_timeout=None,
+                socket_connect_timeout=None,
                 retry=Retry(NoBackoff(), _RETRIES),
                 protocol=2,
                 **alive,
