@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 _FIRST: Final = 0.01
-_LONGEST: Final = 0.1
+_LONGEST: Final = 0.05
 """Seconds between two looks: every look costs the store a call or two."""
 
 
