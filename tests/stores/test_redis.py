@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -66,6 +67,31 @@ class TestRedisStoreOnACluster(StoreContract):
             clock,
             make=lambda: RedisCluster(host="127.0.0.1", port=cluster.port, protocol=2),
         )
+        yield store
+        await store.aclose()
+        store.forget()
+
+
+@pytest.fixture(scope="module")
+def redis_itself(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis, where `redis_url` is most often a Valkey."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("there is no redis-server")
+    server = RedisServer(tmp_path_factory.mktemp("redis-itself"), binary=binary)
+    with closing(server.client()) as client:
+        version = client.info("server")["redis_version"]
+    assert int(version.split(".")[0]) >= 7
+    yield server
+    server.kill()
+
+
+class TestRedisStoreOnRedis(StoreContract):
+    """Nothing that Redis does not have is asked for; 7.0, where the machine has Debian 12's."""
+
+    @pytest.fixture
+    async def store(self, clock: FrozenClock, redis_itself: RedisServer) -> AsyncIterator[Store]:
+        store = TimedStore(redis_itself.url, clock)
         yield store
         await store.aclose()
         store.forget()
