@@ -58,6 +58,10 @@ class Connections:
         self._changed = Condition(Lock())
         self._opening = Lock()
         self._idle: list[sqlite3.Connection] = []
+        self._outdated: list[sqlite3.Connection] = []
+        self._file: tuple[int, int] | None = None
+        self._of_file: set[sqlite3.Connection] = set()
+        self._has_worked = False
         self._in_use = 0
         self._closed = False
         self._forking = False
@@ -72,20 +76,44 @@ class Connections:
             return self._idle.pop()
 
     def open(self) -> sqlite3.Connection:
-        """Return a new one. Blocks; raises `Busy`, or what `refusal` says."""
+        """Return a new one. Blocks; raises `Busy`, or what `refusal` says.
+
+        What is wrong with the file is a setting when it is opened first. Once it has
+        worked, something happened to it: `StoreUnavailable`, until that is mended.
+        """
         with self._changed:
             self._changed.wait_for(lambda: not self._forking)
             self._in_use += 1
-        connection = None
+        connection, problem = None, ""
         try:
             # One at a time, so that nobody closes the file that another one just opened.
             with self._opening:
-                connection = _connect(self._path)
+                connection = self._connect()
                 self._guard()
+        except ConfigurationError as error:
+            if not self._has_worked:
+                raise
+            problem = error.problem
         finally:
             if connection is None:
                 self._leave()
+        if connection is None:
+            raise StoreUnavailable(problem)
         return connection
+
+    def look_after_file(self) -> None:
+        """Go on with the file that has the name now, if it was removed or replaced.
+
+        Nobody else would see what is written to one that was removed, and two processes
+        could hold the same lease. Costs a look at the directory; closes nothing.
+        """
+        if self._file is None or _identity(self._path) == self._file:
+            return
+        with self._changed:
+            self._outdated += self._idle
+            self._idle = []
+            self._of_file.clear()
+            self._file = None
 
     def take_or_open(self) -> sqlite3.Connection:
         """Return one that is idle, or a new one."""
@@ -95,10 +123,11 @@ class Connections:
         """Give one back. It is closed if it is not sound, or not wanted any more."""
         with self._changed:
             is_wanted = not self._closed and not self._forking and len(self._idle) < _MAX_IDLE
-            if is_sound and is_wanted:
+            if is_sound and is_wanted and connection in self._of_file:
                 self._in_use -= 1
                 self._idle.append(connection)
                 return
+            self._of_file.discard(connection)
         try:
             connection.close()
         finally:
@@ -110,14 +139,26 @@ class Connections:
             self._closed = True
             self._close_idle()
 
+    def _connect(self) -> sqlite3.Connection:
+        self.look_after_file()
+        while self._outdated:
+            self._outdated.pop().close()
+        connection = _connect(self._path)
+        with self._changed:
+            self._file = _identity(self._path)
+            self._of_file.add(connection)
+            self._has_worked = True
+        return connection
+
     def _leave(self) -> None:
         with self._changed:
             self._in_use -= 1
             self._changed.notify_all()
 
     def _close_idle(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        while self._idle or self._outdated:
+            (self._idle or self._outdated).pop().close()
+        self._of_file.clear()
 
     def _guard(self) -> None:
         if self._is_guarded or not hasattr(os, "register_at_fork"):
@@ -151,6 +192,15 @@ class Connections:
 
 
 # ------------------------------------------------------------------------- opening
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Tell which file has the name; None if none has, or nobody can tell."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _connect(path: Path) -> sqlite3.Connection:

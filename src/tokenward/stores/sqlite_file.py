@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
 
 from ..errors import StoreUnavailable, TokenwardError
 from .sqlite_connections import Busy, Connections, refusal
+from .sqlite_tidying import PATIENCE, Tidying, checkpoint, in_transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Executor
     from pathlib import Path
 
@@ -32,32 +33,9 @@ _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_FORGET_ENTRIES: Final = (
-    "UPDATE gone SET highest = max(highest, (SELECT coalesce(max(version), 0) FROM entries"
-    " WHERE rowid > :first AND rowid <= :last AND ends <= :now))",
-    "DELETE FROM entries WHERE rowid > :first AND rowid <= :last AND ends <= :now",
-)
-_FORGET_OTHERS: Final = (
-    "UPDATE gone SET highest = max(highest, (SELECT coalesce(max(fence), 0) FROM leases"
-    " WHERE ends <= :now))",
-    "DELETE FROM leases WHERE rowid IN (SELECT rowid FROM leases WHERE ends <= :now LIMIT 500)",
-    "DELETE FROM members WHERE (name, member) IN"
-    " (SELECT name, member FROM members WHERE ends <= :now LIMIT 500)",
-)
-
-_BATCH: Final = 300
-"""Row numbers in one transaction: a millisecond or two in which nobody else writes."""
-
-_BATCHES: Final = 20
-"""In one round. The next round goes on from there."""
-
 _TIDY_SECONDS: Final = 5.0
 _TIDY_WRITES: Final = 1000
 """Whichever comes first. A thousand writes are some MB of log to copy and to sync."""
-
-_LONG_LOG: Final = 8000
-"""Pages of 4 KB. Under steady writing the log is never copied to its end, so it could
-only grow; from this length on writers are made to wait, each in its thread."""
 
 _FIRST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.05
@@ -76,15 +54,18 @@ class SQLiteFile:
         self._path = path
         self._patience = patience
         self._connections = Connections(path)
-        # One is enough for all who wait to write: they wait for the same lock. The other
-        # opens, reads at length and tidies, so that no reader stands behind a writer.
+        # One is enough for all who wait to write: they wait for the same lock. Another one
+        # opens and reads at length, so that no reader stands behind a writer; and nobody stands
+        # behind the one that tidies.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="tokenward-sqlite-write")
         self._helper = ThreadPoolExecutor(1, thread_name_prefix="tokenward-sqlite")
+        self._tidier = ThreadPoolExecutor(1, thread_name_prefix="tokenward-sqlite-tidy")
+        self._tidying = Tidying()
         self._lock = Lock()
         self._closed = False
+        self._rounds = 0
         self._tidy_at = 0.0
         self._writes = 0
-        self._hand = 0
 
     async def read(
         self,
@@ -109,6 +90,7 @@ class SQLiteFile:
 
         Tidying deletes what ended before `now`.
         """
+        self._connections.look_after_file()
         result = await self._run(self._writer, is_long, in_transaction, work, *args)
         self._tidy_when_due(now)
         return result
@@ -119,6 +101,7 @@ class SQLiteFile:
             self._closed = True
         self._writer.shutdown()
         self._helper.shutdown()
+        self._tidier.shutdown()
         self._connections.close()
 
     async def _run(
@@ -176,39 +159,41 @@ class SQLiteFile:
     def _tidy_when_due(self, now: float) -> None:
         with self._lock:
             self._writes += 1
-            if self._closed or (now < self._tidy_at and self._writes < _TIDY_WRITES):
+            is_due = now >= self._tidy_at or self._writes >= _TIDY_WRITES
+            if self._closed or not is_due:
                 return
             self._tidy_at, self._writes = now + _TIDY_SECONDS, 0
-            self._helper.submit(self._tidy, now)
+            self._rounds += 1
+            self._tidier.submit(self._tidy, now)
 
     def _tidy(self, now: float) -> None:
+        with self._lock:
+            self._rounds -= 1
+            if self._rounds:
+                return  # the next one, which is due already, does it all
         try:
-            # On a connection of its own: the idle ones are there for the event loop.
-            self._attempt(self._connections.open(), self._tidy_on, now)
-        except Busy:
-            pass  # next time
+            # First the log, which grows with all that others write while rows are deleted.
+            self._tidy_by(checkpoint)
+            self._tidy_by(self._tidying.forget, now)
         except TokenwardError as error:
             _logger.warning("what has ended could not be deleted: %s", error)
 
-    def _tidy_on(self, connection: sqlite3.Connection, now: float) -> None:
-        for _ in range(_BATCHES):
-            self._hand = _forget(connection, self._hand, now)
-            if not self._hand:
-                break
-        in_transaction(connection, _execute_all, _FORGET_OTHERS, {"now": now})
-        _checkpoint(connection)
-
-
-def in_transaction(
-    connection: sqlite3.Connection, work: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts
-) -> T:
-    """Do `work` in a transaction of its own, which sees what it changes."""
-    # IMMEDIATE takes the lock before anything is read, so no reading is out of date.
-    # Whatever fails closes the connection, and so undoes it.
-    connection.execute("BEGIN IMMEDIATE")
-    result = work(connection, *args)
-    connection.execute("COMMIT")
-    return result
+    def _tidy_by(self, work: Callable[[sqlite3.Connection, *Ts], None], *args: *Ts) -> None:
+        refused: Exception | None = None
+        try:
+            connection = self._connections.open()
+        except Busy:
+            return
+        try:
+            connection.execute(f"PRAGMA busy_timeout = {PATIENCE}")
+            work(connection, *args)
+        except sqlite3.Error as error:
+            refused = refusal(error, self._path)
+        finally:
+            # It waits for others, which the idle ones must not: they are for the event loop.
+            self._connections.give(connection, is_sound=False)
+        if refused is not None and not isinstance(refused, Busy):
+            raise refused
 
 
 def _pauses() -> Iterator[float]:
@@ -216,38 +201,3 @@ def _pauses() -> Iterator[float]:
     while True:
         yield random.uniform(pause / 2, pause)  # noqa: S311  keeps waiters apart, hides nothing
         pause = min(pause * 2, _LONGEST_PAUSE)
-
-
-def _forget(connection: sqlite3.Connection, first: int, now: float) -> int:
-    """Delete what has ended in the batch after row `first`; return its last row, 0 at the end."""
-    (start,) = connection.execute(
-        "SELECT coalesce(min(rowid), 1) - 1 FROM entries WHERE rowid > ?", (first,)
-    ).fetchone()
-    rows = {"first": start, "last": start + _BATCH, "now": now}
-    # Look first: there is mostly nothing to do, and nothing to lock for.
-    (any_ended,) = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM entries"
-        " WHERE rowid > :first AND rowid <= :last AND ends <= :now)", rows
-    ).fetchone()  # fmt: skip
-    if any_ended:
-        in_transaction(connection, _execute_all, _FORGET_ENTRIES, rows)
-    (any_more,) = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM entries WHERE rowid > :last)", rows
-    ).fetchone()
-    return start + _BATCH if any_more else 0
-
-
-def _execute_all(
-    connection: sqlite3.Connection, statements: Iterable[str], values: Mapping[str, float]
-) -> None:
-    for statement in statements:
-        connection.execute(statement, values)
-
-
-def _checkpoint(connection: sqlite3.Connection) -> None:
-    """Copy the log into the file, with nobody waiting unless the log is long."""
-    _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    if pages > _LONG_LOG:
-        connection.execute("PRAGMA busy_timeout = 1000")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        connection.execute("PRAGMA busy_timeout = 0")
