@@ -9,11 +9,12 @@ import secrets
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, cast
 
-from ..errors import ConfigurationError, Conflict
+from ..errors import ConfigurationError, Conflict, StoreUnavailable
 from ..secret import Secret
 from ..tokens.interfaces import Entry, Lease
 from . import redis_scripts as scripts
 from .redis_clients import Clients, client_of_url
+from .redis_lost_leases import LostLeases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -68,6 +69,7 @@ class RedisStore:
             client, timeout=_read_timeout(timeout), at_once=_read_number(max_connections)
         )
         self._prefix = _read_prefix(prefix)
+        self._lost_leases = LostLeases(self.release)
 
     @classmethod
     def from_url(
@@ -147,9 +149,13 @@ class RedisStore:
     async def acquire(self, key: str, *, ttl: float) -> Lease | None:
         """Take the lease of `key` for `ttl` seconds; None while somebody else has it."""
         owner = secrets.token_hex(16)
-        fence = await self._do(
-            scripts.ACQUIRE, self._name("lease", key), args=(owner, _milliseconds(ttl))
-        )
+        try:
+            fence = await self._do(
+                scripts.ACQUIRE, self._name("lease", key), args=(owner, _milliseconds(ttl))
+            )
+        except StoreUnavailable:
+            self._lost_leases.give_back(Lease(key, owner, fence=0))
+            raise
         return None if fence is None else Lease(key, owner, fence=int(cast("bytes", fence)))
 
     async def renew(self, lease: Lease, *, ttl: float) -> bool:
@@ -178,6 +184,7 @@ class RedisStore:
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop. The next use opens others."""
+        await self._lost_leases.stop()
         await self._clients.aclose()
 
     def _name(self, kind: str, key: str) -> str:

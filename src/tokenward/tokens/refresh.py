@@ -32,7 +32,7 @@ from ..errors import (
     TokenExpired,
     TokenUnavailable,
 )
-from .lease import HeldLease, lease_key
+from .lease import SessionLeases
 from .models import LOGIN
 from .outcome import Failed, Outcome, Renewed, ended, later, logged_out
 from .session import Session
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ..provider.grant import Grant
     from ..secret import Secret
     from .interfaces import Entry, SessionRecords, Store
+    from .lease import HeldLease
     from .models import Target
     from .refresh_settings import RefreshSettings
     from .revocation import Revoker
@@ -96,7 +97,7 @@ class Refresher:
         self._unsaved = UnsavedSessions(
             seconds=settings.save_retry, revoker=revoker, jitter=jitter, on_saved=self._tell_saved
         )
-        self._releases: set[asyncio.Task[None]] = set()
+        self._leases = SessionLeases(store, settings, jitter=jitter)
 
     async def attempt(self, records: SessionRecords, session: Session, target: Target) -> Outcome:
         """Get a token for `target`, starting from a `session` that has none that will do."""
@@ -119,7 +120,7 @@ class Refresher:
             StoreUnavailable: nothing was done.
             TokenUnavailable: somebody else is still refreshing; nothing was done.
         """
-        held = await self._wait_for_lease(session)
+        held = await self._leases.wait(session.id)
         if held is None:
             raise TokenUnavailable("somebody else is still refreshing", retry_after=PAUSE)
         keep = False
@@ -136,21 +137,19 @@ class Refresher:
                 self._unsaved.keep(records, latest, without, held)
                 return without
         finally:
-            if not keep:
-                await held.release()
+            self._leases.finish(session.id, held, keep=keep)
 
     async def drain(self, *, timeout: float) -> None:  # noqa: ASYNC109 - part of what is promised
         """Wait for what goes on behind the scenes, `timeout` seconds at most."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         await self._unsaved.drain(timeout=timeout)
-        if here := [task for task in self._releases if task.get_loop() is loop]:
-            await asyncio.wait(here, timeout=max(deadline - loop.time(), 0.0))
+        await self._leases.drain(timeout=max(deadline - loop.time(), 0.0))
 
     async def _attempt(self, records: SessionRecords, session: Session, target: Target) -> Outcome:
-        turns = self._turns()
+        turns = Turns(self._settings.wait, jitter=self._jitter)
         while await turns.again():
-            if held := await self._take_lease(session):
+            if held := await self._leases.take(session.id):
                 if outcome := await self._under_lease(records, session, target, held):
                     return outcome
                 continue
@@ -181,9 +180,7 @@ class Refresher:
             outcome, keep = await self._save(records, latest, target, answer, held)
             return outcome
         finally:
-            # The answer does not wait for this: who waits for the lease has the record.
-            if not keep:
-                self._release(held)
+            self._leases.finish(session.id, held, keep=keep)
 
     async def _look(
         self, records: SessionRecords, session: Session, target: Target
@@ -353,35 +350,6 @@ class Refresher:
         except Conflict:
             return False
         return True
-
-    async def _wait_for_lease(self, session: Session) -> HeldLease | None:
-        turns = self._turns()
-        while await turns.again():
-            if held := await self._take_lease(session):
-                return held
-        return None
-
-    async def _take_lease(self, session: Session) -> HeldLease | None:
-        settings = self._settings
-        since = asyncio.get_running_loop().time()
-        lease = await self._store.acquire(lease_key(session.id), ttl=settings.lease_ttl)
-        if lease is None:
-            return None
-        return HeldLease(
-            self._store,
-            lease,
-            ttl=settings.lease_ttl,
-            renewal=settings.lease_renewal,
-            since=since,
-        )
-
-    def _release(self, held: HeldLease) -> None:
-        task = asyncio.create_task(held.release())
-        self._releases.add(task)
-        task.add_done_callback(self._releases.discard)
-
-    def _turns(self) -> Turns:
-        return Turns(self._settings.wait, jitter=self._jitter)
 
     @property
     def _margin(self) -> float:
