@@ -99,8 +99,9 @@ class TokenManagement:
         lifetimes: Idle and absolute lifetime of a session.
         refresh: How patient a refresh is.
         revoke_at_logout: Whether the refresh token goes back to the provider at logout.
-        preload: Whether server-side sessions are read before the app runs when there
-            is a cookie; or a predicate on the ASGI scope.
+        preload: Whether the store is asked before the app runs when there is a cookie:
+            for a server-side session, or whether one in a cookie has ended; or a
+            predicate on the ASGI scope.
         clock: The time; the first provider's unless given.
         on_event: Takes every event; logs them unless given.
         dangerously_allow_http: Allows a plain http `public_url` on loopback: the
@@ -165,6 +166,8 @@ class TokenManagement:
         self.ring: KeyRing = KeyRing([key.reveal() for key in keys])
         given = read_store(store)
         self.store: Store = given if given is not None else MemoryStore()
+        self.has_store: bool = store is not None
+        """Whether it was given, and so may be shared with other processes."""
         if isinstance(self.store, TakesClock):
             self.store.use_clock(self.clock)
         self._name_claim = read_kind("name_claim", name_claim, str)

@@ -128,11 +128,11 @@ class KeyRing:
         sealed = ring.seal(b"...", purpose="session", record=store_key)
         ring.open(sealed, purpose="session", record=store_key).plaintext
 
-    `secret_key` is one key, or several, newest first: put a new one in front, and take
-    the old one away when nothing that it sealed has to be read any more: an idle lifetime
-    after the last process without the new key has stopped. At least 32
-    bytes each; raises `ConfigurationError` for a key that is short or published, and
-    warns of one that looks easy to guess.
+    `secret_key` is one key, or several, newest first. Where several processes run, put a new
+    one behind the old one first, then in front of it, and take the old one away when nothing
+    that it sealed has to be read any more: an idle lifetime after the last process that
+    sealed with it has stopped. At least 32 bytes each; raises `ConfigurationError` for a
+    key that is short or published, and warns of one that looks easy to guess.
     A ring may be used by several threads.
     """
 

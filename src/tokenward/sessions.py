@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .clock import aware
-from .errors import ConfigurationError
+from .errors import ConfigurationError, StoreUnavailable
 from .events import SessionEnded
+from .single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -49,6 +51,8 @@ class Sessions:
 
     def __init__(self, management: TokenManagement) -> None:
         self._management = management
+        self._flights: SingleFlight[bool] = SingleFlight()
+        management.before_stop(self._flights.drain)
 
     async def list(self, *, sub: str, issuer: str | None = None) -> tuple[SessionInfo, ...]:
         """Return the sessions of a user, the newest login first.
@@ -89,7 +93,8 @@ class Sessions:
             keys = await index.of_user(self._read_issuer(issuer), sub)
         elif sid is not None:
             keys = await index.of_provider_session(self._read_issuer(issuer), sid)
-        ended = [await self._end(key) for key in sorted(keys)]
+        # In tasks of their own: whoever goes away leaves no session half ended.
+        ended = [await self._flights.run(key, partial(self._end, key)) for key in sorted(keys)]
         return sum(ended)
 
     async def _end(self, key: str) -> bool:
@@ -101,14 +106,22 @@ class Sessions:
         if not management.accepts(known):
             # Of another app that has the same store and keys; or over by itself.
             return False
-        session = await stored.end(key)
+        try:
+            session = await stored.end(key)
+        except StoreUnavailable:
+            # It may be gone by now; and if it is not, it does not live for long without.
+            self._give_back(known)
+            raise
         if session is None:
             return False
-        if management.settings.revoke_at_logout:
-            management.revoker.begin(session)
+        self._give_back(session)
         reference = management.reference(session)
         management.emit(SessionEnded(session=reference, reason="administrator"))
         return True
+
+    def _give_back(self, session: Session) -> None:
+        if self._management.settings.revoke_at_logout:
+            self._management.revoker.begin(session)
 
     async def _load(self, keys: Collection[str]) -> tuple[Session, ...]:
         accepts = self._management.accepts

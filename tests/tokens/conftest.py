@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,7 +13,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from scripted import World
-from simulation import VirtualTimeLoop
+from simulation import Simulation, VirtualTimeLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 START = 1_893_456_000.0
 
@@ -60,3 +63,11 @@ def stored_world(clock: LoopClock) -> World:
 def cookie_world(clock: LoopClock) -> World:
     """A provider, and a store that only coordinates: sessions are in cookies."""
     return World("cookie", clock)
+
+
+@pytest.fixture
+def simulation() -> Iterator[Simulation]:
+    """A loop that all schedules of one test share."""
+    simulation = Simulation()
+    yield simulation
+    simulation.close()

@@ -27,7 +27,7 @@ from tokenward.tokens.revocation import Revoker
 from tokenward.tokens.session import Session
 from tokenward.tokens.stragglers import Stragglers
 from tokenward.tokens.user import UserTokens
-from tokenward.web.cookie_session import CookieRecords, EndedSessions
+from tokenward.web.cookie_records import CookieRecords, EndedSessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +62,9 @@ class Family:
     scope: frozenset[str]
     redeemed: int = 0
     dead: str = ""
+    rotated: dict[str, float] = field(default_factory=dict)
+    """When each refresh token was exchanged for the next."""
+    revoked: set[str] = field(default_factory=set)
 
 
 def refusal(error: str, *, status: int = 400) -> ProtocolError:
@@ -76,20 +79,26 @@ class ScriptedProvider:
     """Rotates refresh tokens, kills the family of one that comes twice, and counts.
 
     `script` is what the next requests meet: each step gets the function that redeems
-    the token, and calls it, or not, when it likes.
+    the token, and calls it, or not, when it likes. For `overlap` seconds a refresh token
+    that was rotated away still brings another one, as many providers allow.
     """
 
     issuer = "https://op.test"
     client_id = "app"
     default_expires_in = 300.0
 
-    def __init__(self, clock: Clock, *, rotates: bool = True) -> None:
+    def __init__(self, clock: Clock, *, rotates: bool = True, overlap: float = 0.0) -> None:
         self.clock = clock
         self.rotates = rotates
+        self.overlap = overlap
+        self.detects_reuse = True
+        """Whether a spent refresh token that comes again ends all of its family."""
         self.lifetime: float | None = HOUR
         self.scope: frozenset[str] | None = None
         self.calls: list[Call] = []
         self.script: deque[Step] = deque()
+        self.otherwise: Step | None = None
+        """What requests meet when the script is over; None: they succeed at once."""
         self.revoked: list[str] = []
         self.revocation_failures: deque[Exception] = deque()
         self.on_revoked: Callable[[], object] = lambda: None
@@ -138,8 +147,8 @@ class ScriptedProvider:
             return self._redeem(refresh_token.reveal(), scope, requested_at)
 
         try:
-            if self.script:
-                return await self.script.popleft()(act)
+            if step := self.script.popleft() if self.script else self.otherwise:
+                return await step(act)
             await asyncio.sleep(0)
             return act()
         finally:
@@ -151,8 +160,25 @@ class ScriptedProvider:
         if self.revocation_failures:
             raise self.revocation_failures.popleft()
         self.revoked.append(token.reveal())
-        self.families[token.reveal()].dead = "revoked"
+        self.end_grant(token.reveal())
         self.on_revoked()
+
+    def end_grant(self, value: str) -> None:
+        """End all that a refresh token is good for, as most providers do."""
+        family = self.families[value]
+        family.dead = family.dead or "revoked"
+        family.revoked.add(value)
+
+    def takes(self, family: Family, value: str) -> bool:
+        """Tell whether a refresh token is good for another one now."""
+        since = family.rotated.get(value)
+        return since is None or self.clock() - since < self.overlap
+
+    def on_redeemed(self, family: Family, value: str) -> None:
+        """Notice that a refresh token was spent."""
+
+    def on_reuse(self, family: Family, value: str) -> None:
+        """Notice that one came again that was spent."""
 
     def end_grants(self) -> None:
         for family in self.families.values():
@@ -160,15 +186,19 @@ class ScriptedProvider:
 
     def _redeem(self, value: str, scope: str | None, requested_at: float) -> Grant:
         family = self.families[value]
-        if not family.dead and family.current != value:
-            family.dead = "reuse"
-        if family.dead:
+        is_reuse = not family.dead and not self.takes(family, value)
+        if is_reuse:
+            family.dead = "reuse" if self.detects_reuse else ""
+            self.on_reuse(family, value)
+        if family.dead or is_reuse:
             raise refusal("invalid_grant")
         family.redeemed += 1
         number = next(self._numbers)
         if self.rotates:
+            family.rotated[value] = self.clock()
             family.current = f"rt-{number}-of-{family.sub}-0123456789"
             self.families[family.current] = family
+        self.on_redeemed(family, value)
         granted = frozenset(scope.split()) if scope else family.scope
         answer = TokenAnswer(
             access_token=Secret(f"at-{number}-of-{family.sub}-0123456789"),
@@ -321,11 +351,13 @@ class Process:
 class World:
     """One provider, one store, and as many processes as a test wants."""
 
-    def __init__(self, kind: str, clock: Clock) -> None:
+    def __init__(
+        self, kind: str, clock: Clock, *, provider: ScriptedProvider | None = None
+    ) -> None:
         self.kind = kind
         self.clock = clock
         self.memory = MemoryStore(clock)
-        self.provider = ScriptedProvider(clock)
+        self.provider = provider or ScriptedProvider(clock)
         self.providers: dict[str, ScriptedProvider] = {"default": self.provider}
         self._numbers = count(1)
 
@@ -333,12 +365,18 @@ class World:
         """Start a process; one that does not renew its leases is as good as standing still."""
         store = FlakyStore(self.memory)
         store.down = frozenset() if renews else frozenset({"renew"})
+        return self.process_over(store, **settings)
+
+    def process_over(
+        self, store: Any, *, jitter: Callable[[], float] = lambda: 0.5, **settings: Any
+    ) -> Process:
+        """Start a process that reaches the store in its own way."""
         options = RefreshSettings(**settings)
         events: list[Event] = []
         revoker = Revoker(
             providers=self.providers,  # type: ignore[arg-type]
             on_event=events.append,
-            jitter=lambda: 0.5,
+            jitter=jitter,
         )
         refresher = Refresher(
             providers=self.providers,  # type: ignore[arg-type]
@@ -349,7 +387,7 @@ class World:
             keep_claims=dict,
             reference=lambda session: session.id[:4],
             revoker=revoker,
-            jitter=lambda: 0.5,
+            jitter=jitter,
         )
         users = UserTokens(
             providers=self.providers,  # type: ignore[arg-type]

@@ -117,8 +117,9 @@ async def test_a_store_that_fails_in_a_way_of_its_own_loses_nothing_either(
 
 @pytest.mark.case(233)
 async def test_a_result_that_is_never_saved_goes_back_after_thirty_seconds(
-    world: World, clock: LoopClock
+    stored_world: World, clock: LoopClock
 ) -> None:
+    world = stored_world
     process, session = world.process(), await world.log_in()
     clock.advance(HOUR)
     with process.store.outage("save"):
@@ -194,8 +195,9 @@ async def test_a_logout_while_the_result_waits_to_be_saved_wins(
 
 @pytest.mark.case(246)
 async def test_what_is_not_saved_when_the_process_ends_goes_back(
-    world: World, clock: LoopClock
+    stored_world: World, clock: LoopClock
 ) -> None:
+    world = stored_world
     process, session = world.process(), await world.log_in()
     clock.advance(HOUR)
     with process.store.outage("save"):
@@ -207,6 +209,21 @@ async def test_what_is_not_saved_when_the_process_ends_goes_back(
     assert world.provider.revoked == [next(iter(world.provider.families.values())).current]
     assert len(process.refresher._unsaved) == 0
     assert await world.memory.acquire(f"{session.id}:lease", ttl=1.0), "it was released"
+
+
+async def test_what_a_browser_has_in_its_cookie_does_not_go_back_for_want_of_a_store(
+    cookie_world: World, clock: LoopClock
+) -> None:
+    process, session = cookie_world.process(), await cookie_world.log_in()
+    clock.advance(HOUR)
+    handle = Handle(process.records, session)
+    with process.store.outage("save"):
+        await process.users.token(handle)
+        await asyncio.sleep(31)
+    await process.drain()
+    assert cookie_world.provider.revoked == []
+    assert handle.session is not None
+    assert (await process.token(handle.session, force_renewal=True)).value
 
 
 async def test_a_result_that_was_refused_goes_back_when_the_store_can_tell_why(
@@ -229,7 +246,7 @@ async def test_a_result_that_was_refused_goes_back_when_the_store_can_tell_why(
     assert world.provider.revoked == [next(iter(world.provider.families.values())).current]
 
 
-async def test_a_result_that_was_refused_for_reasons_nobody_ever_tells_goes_back(
+async def test_a_result_that_was_refused_for_reasons_nobody_ever_tells_is_told_of(
     stored_world: World, clock: LoopClock
 ) -> None:
     world = stored_world
@@ -244,7 +261,8 @@ async def test_a_result_that_was_refused_for_reasons_nobody_ever_tells_goes_back
         gate.go_on.set()
         await asyncio.gather(refresh, return_exceptions=True)
         await asyncio.sleep(31)
-    assert world.provider.revoked == [next(iter(world.provider.families.values())).current]
+    assert world.provider.revoked == [], "it may be all that a session has"
+    assert [event.error for event in process.told(events.RevocationFailed)] == ["store_unavailable"]
 
 
 async def test_a_result_that_was_refused_in_a_living_session_is_dropped_and_nothing_is_revoked(

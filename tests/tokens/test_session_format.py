@@ -12,13 +12,17 @@ from hypothesis import strategies as st
 
 from tokenward.clock import aware
 from tokenward.secret import Secret
+from tokenward.tokens import session_format
 from tokenward.tokens.models import AccessToken, Target, TokenSet
 from tokenward.tokens.session import Session
 from tokenward.tokens.session_format import (
     FORMAT,
+    TOKEN_FORMAT,
     InvalidSession,
     NewerFormat,
+    read_access_token,
     read_session,
+    write_access_token,
     write_session,
 )
 
@@ -282,3 +286,53 @@ def test_an_older_form_than_the_first_is_invalid() -> None:
     with pytest.raises(InvalidSession) as caught:
         read_session(put(0, at=(0,)))
     assert not isinstance(caught.value, NewerFormat)
+
+
+# ------------------------------------------------------------- another version
+
+
+def test_every_version_that_was_written_has_a_reader() -> None:
+    assert [*session_format._SESSION_READERS] == [*range(1, FORMAT + 1)]
+    assert [*session_format._TOKEN_READERS] == [*range(1, TOKEN_FORMAT + 1)]
+
+
+@pytest.fixture
+def next_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this release know another version, of which it writes nothing yet."""
+
+    def read(record: list[Any]) -> Session:
+        version, *places, _ = record
+        assert version == FORMAT + 1
+        return session_format._read_session_1([FORMAT, *places])
+
+    readers = {**session_format._SESSION_READERS, FORMAT + 1: read}
+    monkeypatch.setattr(session_format, "_SESSION_READERS", readers)
+
+
+@pytest.mark.case(298)
+@pytest.mark.usefixtures("next_version")
+def test_a_release_reads_the_next_version_before_any_writes_it() -> None:
+    assert read_session(put(FORMAT, at=(0,))) == SESSION
+    assert read_session(json.dumps([FORMAT + 1, *record()[1:], "more"]).encode()) == SESSION
+    assert json.loads(write_session(SESSION))[0] == FORMAT
+    with pytest.raises(NewerFormat):
+        read_session(put(FORMAT + 2, at=(0,)))
+
+
+@pytest.mark.case(298)
+@pytest.mark.usefixtures("next_version")
+def test_each_version_is_held_against_its_own_form() -> None:
+    with pytest.raises(InvalidSession) as caught:
+        read_session(json.dumps([FORMAT, *record()[1:], "more"]).encode())
+    assert not isinstance(caught.value, NewerFormat)
+
+
+def test_a_token_by_itself_has_a_version_of_its_own() -> None:
+    token = access_token(scope=frozenset({"a", "b"}))
+    written: Any = write_access_token(token)
+    assert read_access_token(written) == token
+    with pytest.raises(NewerFormat):
+        read_access_token([TOKEN_FORMAT + 1, *written[1:]])
+    for spoilt in ([0, *written[1:]], ["1", *written[1:]], written[1:], [*written, 1], [], {}):
+        with pytest.raises((TypeError, ValueError, LookupError)):
+            read_access_token(spoilt)

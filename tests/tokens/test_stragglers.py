@@ -11,13 +11,17 @@ import pytest
 from scripted import HOUR, World
 
 from tokenward import events
-from tokenward.errors import NotAuthenticated
+from tokenward.errors import AccessError, NotAuthenticated, StoreUnavailable
 from tokenward.secret import Secret
 from tokenward.tokens.session_format import write_session
 from tokenward.tokens.stragglers import KEEP
-from tokenward.web.cookie_session import EndedSessions
+from tokenward.web.cookie_records import EndedSessions
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from scripted import Process
+
     from conftest import LoopClock
     from tokenward.tokens.session import Session
 
@@ -217,7 +221,10 @@ async def test_the_process_remembers_by_itself_who_ended(world: World) -> None:
     assert session not in ended
     with process.store.outage("put"), pytest.raises(Exception, match="out of reach"):
         await process.cookies.end(session)
-    assert session in ended
+    assert session not in ended, "it goes on: nobody else would know"
+    await process.cookies.end(session)
+    with process.store.outage("get"):
+        assert session in ended
 
 
 async def test_a_process_remembers_ten_thousand_and_forgets_the_oldest(world: World) -> None:
@@ -239,3 +246,27 @@ async def test_a_chain_that_never_ends_is_not_followed_for_ever(world: World) ->
         session = new
     found = await process.newest(first)
     assert found.version == 101
+
+
+async def test_a_session_whose_end_was_marked_by_half_is_over(world: World) -> None:
+    """The store went away between the two marks of an end."""
+    process, other, session = world.process(), world.process(), await world.log_in()
+    process.store.before = fail_at(process, f"{session.id}:ended")
+    with pytest.raises(StoreUnavailable):
+        await process.cookies.drop(session)
+    assert await other.records.reload(session) is None
+    assert isinstance(await refused(other, session), NotAuthenticated)
+
+
+def fail_at(process: Process, key: str) -> Callable[[str, str], Awaitable[None]]:
+    async def fail(name: str, asked: str) -> None:
+        if asked == key:
+            process.store.down = frozenset({name})
+
+    return fail
+
+
+async def refused(process: Process, session: Session) -> Exception:
+    with pytest.raises(AccessError) as caught:
+        await process.token(session, force_renewal=True)
+    return caught.value

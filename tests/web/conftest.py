@@ -288,6 +288,43 @@ def stored(request: pytest.FixtureRequest) -> str:
     return kind
 
 
+@pytest.fixture(params=("memory", "sqlite", "redis"))
+def shared_store(
+    request: pytest.FixtureRequest,
+    frozen_clock: FrozenClock,
+    tmp_path: Path,
+    redis_store: Callable[[Clock], TimedStore],
+) -> Callable[[], Store]:
+    """Stores that processes share: each call opens the same one, as another process would."""
+    if request.param == "sqlite":
+        return lambda: SQLiteStore(tmp_path / "shared.db", clock=frozen_clock)
+    store: Store = (
+        MemoryStore(clock=frozen_clock)
+        if request.param == "memory"
+        else cast("Store", redis_store(frozen_clock))
+    )
+    return lambda: store
+
+
+@pytest.fixture(params=("stored", "cookie"))
+def resting(request: pytest.FixtureRequest) -> str:
+    """Run the test with sessions in the store, and in cookies beside it."""
+    place: str = request.param
+    return place
+
+
+@pytest.fixture
+def make_process(
+    make_site: MakeSite, shared_store: Callable[[], Store], resting: str
+) -> Callable[..., Site]:
+    """Return a function that makes the same site again, as another process on the same store."""
+
+    def make(**settings: Any) -> Site:
+        return make_site(resting, store=shared_store(), **settings)
+
+    return make
+
+
 @pytest.fixture
 async def make_site(
     oidc_provider: Provider,
@@ -343,5 +380,8 @@ async def make_site(
         return site
 
     yield make
+    for site in sites:
+        # None closes a store that another one still uses.
+        await site.auth.user_tokens.drain(timeout=10)
     for site in sites:
         await site.aclose()

@@ -34,6 +34,8 @@ from tokenward.testing import (
 from tokenward.tokens.refresh_settings import RefreshSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -215,9 +217,9 @@ async def test_a_token_that_is_still_valid_is_served_while_the_provider_is_down(
     ],
 )
 async def test_what_brings_no_token_and_spends_none_loses_no_session(
-    make_site: MakeSite, fault: Fault
+    make_site: MakeSite, kind: str, fault: Fault
 ) -> None:
-    site = make_site("cookie")
+    site = make_site(kind)
     cookie = await expired(site)
     site.provider.misbehave("token", fault)
     answer = await site.ask("/token", cookie=cookie)
@@ -249,10 +251,10 @@ async def test_what_brings_no_token_and_spends_none_loses_no_session(
     ],
 )
 async def test_an_answer_that_cannot_be_used_is_an_outage_and_then_a_login(
-    make_site: MakeSite, fault: Fault
+    make_site: MakeSite, kind: str, fault: Fault
 ) -> None:
     """The provider is strict, so what was spent is spent: told cleanly, and only once."""
-    site = make_site("sqlite")
+    site = make_site(kind)
     cookie = await expired(site)
     site.provider.misbehave("token", fault)
     assert (await site.ask("/token", cookie=cookie)).status == 503
@@ -313,9 +315,9 @@ async def test_without_refresh_token_the_user_stays_known_and_the_token_is_over(
     ],
 )
 async def test_an_id_token_of_somebody_else_ends_the_session_and_nothing_of_it_stays(
-    make_site: MakeSite, fault: Fault
+    make_site: MakeSite, kind: str, fault: Fault
 ) -> None:
-    site = make_site("sqlite")
+    site = make_site(kind)
     cookie = await expired(site)
     site.provider.misbehave("token", fault)
     answer = await site.ask("/token", cookie=cookie)
@@ -342,15 +344,17 @@ async def test_an_id_token_that_is_out_of_date_is_not_taken_and_the_token_is(
 
 
 @pytest.mark.case(232)
+@pytest.mark.parametrize("operation", ["acquire", "all"])
 async def test_without_a_lease_there_is_a_503_and_no_refresh(
-    make_site: MakeSite, stored: str
+    make_process: Callable[[], Site], operation: str
 ) -> None:
-    site = make_site(stored)
+    site = make_process()
     cookie = await expired(site)
     assert site.store is not None
-    site.store.break_("acquire")
+    site.store.break_(operation)
     answer = await site.ask("/token", cookie=cookie)
     assert answer.status == 503
+    assert answer.set_cookies == []
     assert dict(answer.headers)[b"retry-after"] == b"3"
     assert refreshes(site) == 0
     site.store.break_()
@@ -359,9 +363,9 @@ async def test_without_a_lease_there_is_a_503_and_no_refresh(
 
 @pytest.mark.case(233)
 async def test_a_result_that_cannot_be_saved_is_served_and_saved_later(
-    make_site: MakeSite, stored: str
+    make_process: Callable[[], Site],
 ) -> None:
-    site = make_site(stored)
+    site = make_process()
     cookie = await expired(site)
     assert site.store is not None
     gate = site.provider.hold("token")
@@ -486,9 +490,9 @@ def asking() -> Starlette:
 
 @pytest.mark.parametrize("operation", ["put", "all"])
 async def test_a_refresh_token_that_was_given_back_is_forgotten_when_the_store_is_back(
-    make_site: MakeSite, stored: str, operation: str
+    make_process: Callable[..., Site], operation: str
 ) -> None:
-    site = make_site(stored, app=asking)
+    site = make_process(app=asking)
     await site.login()
     assert site.store is not None
 

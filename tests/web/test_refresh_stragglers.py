@@ -9,12 +9,10 @@ import pytest
 
 from tokenward.sealing import Unsealable
 from tokenward.stores.memory import MemoryStore
-from tokenward.stores.sqlite import SQLiteStore
 from tokenward.testing import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from conftest import MakeSite, Raw, Site
     from tokenward.testing import FrozenClock, Provider
@@ -54,27 +52,20 @@ async def log_out(site: Site, cookie: bytes) -> None:
     assert response.status_code == 303
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def shared(
-    request: pytest.FixtureRequest, frozen_clock: FrozenClock, tmp_path: Path
-) -> Callable[[], Store]:
-    """Stores that two processes share to coordinate."""
-    memory = MemoryStore(clock=frozen_clock)
-
-    def make() -> Store:
-        if request.param == "memory":
-            return memory
-        return SQLiteStore(tmp_path / "shared.db", clock=frozen_clock)
-
-    return make
+@pytest.fixture(params=["alone", "beside a store"])
+def coordinated(
+    request: pytest.FixtureRequest, shared_store: Callable[[], Store]
+) -> Callable[[], Store] | None:
+    """Sessions in cookies of one process alone, and of processes that share a store."""
+    return shared_store if request.param == "beside a store" else None
 
 
 @pytest.mark.case(252)
 @pytest.mark.parametrize("seconds", [0, 1, 10, 29])
 async def test_a_late_request_is_served_and_its_answer_carries_the_newest_cookie(
-    make_site: MakeSite, seconds: int
+    make_site: MakeSite, coordinated: Callable[[], Store] | None, seconds: int
 ) -> None:
-    site = make_site("cookie")
+    site = make_site("cookie", store=coordinated and coordinated())
     old = await logged_in(site)
     first = await site.ask("/token", cookie=old)
     site.clock.advance(seconds)
@@ -92,9 +83,9 @@ async def test_a_late_request_is_served_and_its_answer_carries_the_newest_cookie
 
 @pytest.mark.case(252)
 async def test_late_requests_in_another_process_find_the_result_too(
-    make_site: MakeSite, shared: Callable[[], Store]
+    make_site: MakeSite, shared_store: Callable[[], Store]
 ) -> None:
-    here, there = (make_site("cookie", store=shared()) for _ in range(2))
+    here, there = (make_site("cookie", store=shared_store()) for _ in range(2))
     old = await logged_in(here)
     first = await here.ask("/token", cookie=old)
     late = await there.ask("/token", cookie=old)
@@ -108,9 +99,9 @@ async def test_late_requests_in_another_process_find_the_result_too(
 
 @pytest.mark.case(252)
 async def test_two_processes_that_share_a_store_refresh_once(
-    make_site: MakeSite, shared: Callable[[], Store]
+    make_site: MakeSite, shared_store: Callable[[], Store]
 ) -> None:
-    sites = [make_site("cookie", store=shared()) for _ in range(2)]
+    sites = [make_site("cookie", store=shared_store()) for _ in range(2)]
     old = await logged_in(sites[0])
     asked = (site.ask("/token", cookie=old) for _ in range(25) for site in sites)
     answers = await asyncio.gather(*asked)
@@ -121,9 +112,9 @@ async def test_two_processes_that_share_a_store_refresh_once(
 
 @pytest.mark.case(252)
 async def test_after_a_logout_the_old_cookie_brings_neither_session_nor_cookie(
-    make_site: MakeSite, shared: Callable[[], Store]
+    make_site: MakeSite, shared_store: Callable[[], Store]
 ) -> None:
-    here, there = (make_site("cookie", store=shared()) for _ in range(2))
+    here, there = (make_site("cookie", store=shared_store()) for _ in range(2))
     old = await logged_in(here)
     newest = given(await here.ask("/token", cookie=old))
     await log_out(there, newest)
@@ -139,9 +130,9 @@ async def test_after_a_logout_the_old_cookie_brings_neither_session_nor_cookie(
 
 @pytest.mark.case(240)
 async def test_a_logout_with_the_old_cookie_ends_what_it_was_refreshed_into(
-    make_site: MakeSite, shared: Callable[[], Store]
+    make_site: MakeSite, shared_store: Callable[[], Store]
 ) -> None:
-    here, there = (make_site("cookie", store=shared()) for _ in range(2))
+    here, there = (make_site("cookie", store=shared_store()) for _ in range(2))
     old = await logged_in(here)
     newest = given(await here.ask("/token", cookie=old))
     await log_out(there, old)
@@ -152,9 +143,9 @@ async def test_a_logout_with_the_old_cookie_ends_what_it_was_refreshed_into(
 
 @pytest.mark.case(240)
 async def test_a_logout_elsewhere_during_the_refresh_wins(
-    make_site: MakeSite, shared: Callable[[], Store]
+    make_site: MakeSite, shared_store: Callable[[], Store]
 ) -> None:
-    here, there = (make_site("cookie", store=shared()) for _ in range(2))
+    here, there = (make_site("cookie", store=shared_store()) for _ in range(2))
     old = await logged_in(here)
     gate = here.provider.hold("token", after_acting=True)
     asked = asyncio.ensure_future(here.ask("/token", cookie=old))
@@ -170,14 +161,58 @@ async def test_a_logout_elsewhere_during_the_refresh_wins(
     assert [family.ended for family in here.provider.families] == ["revoked"]
 
 
+@pytest.mark.case(286)
+@pytest.mark.parametrize("hours", [0, 1, 7])
+async def test_a_logout_is_known_to_all_processes_until_the_session_would_have_ended(
+    make_site: MakeSite, shared_store: Callable[[], Store], hours: int
+) -> None:
+    """The cookie from before is replayed where nobody logged out."""
+    here, there = (make_site("cookie", store=shared_store()) for _ in range(2))
+    await here.login()
+    await here.keep(cart=[1])
+    stolen = header(here)
+    assert (await there.ask("/me", cookie=stolen)).json()["name"] == "Alice"
+    await log_out(here, stolen)
+    here.clock.advance(hours * HOUR)
+    answers = {path: await there.ask(path, cookie=stolen) for path in ("/session", "/me", "/token")}
+    assert answers["/session"].json() == {}
+    assert answers["/me"].json()["known"] is False
+    assert answers["/token"].status == 401
+    for answer in answers.values():
+        assert answer.set_cookies == [], "it may be late, and the browser have a newer one"
+    assert refreshes(here) == 0
+
+
+@pytest.mark.case(286)
+async def test_while_the_store_is_out_of_reach_nobody_is_taken_for_logged_out(
+    make_site: MakeSite, shared_store: Callable[[], Store]
+) -> None:
+    site, other = (make_site("cookie", store=shared_store()) for _ in range(2))
+    await site.login()
+    assert site.store is not None
+    await log_out(other, header(site))
+    site.store.break_("all")
+    site.store.calls.clear()
+    for _ in range(3):
+        assert await site.who() == "Alice"
+        assert (await site.browser.get("/token")).status_code == 200
+    assert len(site.store.calls) == 1, "it is not asked at every request"
+    site.store.break_()
+    site.clock.advance(2)
+    assert await site.who() == "", "healthy again in two seconds, by itself"
+
+
 @pytest.mark.case(254)
 @pytest.mark.parametrize("last", [0, 1, 2, 3], ids=["none", "first", "second", "third"])
 async def test_whichever_answer_came_last_the_next_one_puts_it_right(
-    make_site: MakeSite, oidc_provider: Provider, last: int
+    make_site: MakeSite,
+    coordinated: Callable[[], Store] | None,
+    oidc_provider: Provider,
+    last: int,
 ) -> None:
     app = oidc_provider.clients["app"]
     oidc_provider.register(Client("app", redirect_uris=app.redirect_uris, access_token_lifetime=7))
-    site = make_site("cookie")
+    site = make_site("cookie", store=coordinated and coordinated())
     await site.login()
     cookies = [header(site)]
     for _ in range(3):
@@ -196,13 +231,13 @@ async def test_whichever_answer_came_last_the_next_one_puts_it_right(
 
 @pytest.mark.case(198)
 async def test_a_provider_that_does_not_rotate_is_asked_once_per_expiry_too(
-    make_site: MakeSite, oidc_provider: Provider
+    make_site: MakeSite, coordinated: Callable[[], Store] | None, oidc_provider: Provider
 ) -> None:
     app = oidc_provider.clients["app"]
     oidc_provider.register(
         Client("app", redirect_uris=app.redirect_uris, refresh_token_rotation=False)
     )
-    site = make_site("cookie")
+    site = make_site("cookie", store=coordinated and coordinated())
     cookie = await logged_in(site)
     for expiries in (1, 2, 3):
         answers = await asyncio.gather(*(site.ask("/token", cookie=cookie) for _ in range(10)))
@@ -216,9 +251,10 @@ async def test_a_provider_that_does_not_rotate_is_asked_once_per_expiry_too(
 @pytest.mark.case(254)
 async def test_who_only_reads_the_user_is_given_the_newest_cookie_when_one_is_written(
     make_site: MakeSite,
+    coordinated: Callable[[], Store] | None,
 ) -> None:
     """A cookie that is written again for being old must not bring back the old tokens."""
-    site = make_site("cookie")
+    site = make_site("cookie", store=coordinated and coordinated())
     old = await logged_in(site)
     newest = given(await site.ask("/token", cookie=old))
     answer = await site.ask("/me", cookie=old)

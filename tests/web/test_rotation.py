@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 
+import httpx
 import pytest
 
 from tokenward import Lifetimes
@@ -189,16 +190,119 @@ async def test_what_a_known_key_did_not_sign_is_deleted(site_with, keys, name):
         assert [event.reason for event in site.events] == [reason]
 
 
-# ----------------------------------------------------------------- records in a store
+# Each step is rolled out to all processes before the next one begins.
+STEPS = [
+    pytest.param(lambda old, new: [old], lambda old, new: [old, new], id="readable everywhere"),
+    pytest.param(lambda old, new: [old, new], lambda old, new: [new, old], id="seals"),
+    pytest.param(lambda old, new: [new, old], lambda old, new: [new], id="the old one goes"),
+]
 
 
 @pytest.fixture
-def no_cookies(kind):
-    if kind == "cookie":
-        pytest.skip("there is no record")
+def make_worker(make_process, keys):
+    """Return a function that makes a worker with some of the two keys, of one browser."""
+    jars = []
+
+    def make(choose):
+        site = make_process(secret_key=choose(*keys))
+        jars.append(site.browser._cookies)
+        site.browser._cookies = jars[0]
+        return site
+
+    return make
 
 
-async def test_a_record_is_sealed_anew_once(site_with, keys, no_cookies):
+async def assert_shared(workers, cart):
+    """Assert that every worker knows the same user and data, whoever wrote them last."""
+    for number, worker in enumerate(workers):
+        assert await worker.who() == "Alice"
+        assert await worker.kept() == {"cart": cart}
+        cart = [*cart, number]
+        await worker.keep(cart=cart)
+    return cart
+
+
+@pytest.mark.case(271)
+async def test_a_key_that_is_rolled_out_step_by_step_logs_nobody_out(make_worker, oidc_provider):
+    workers = [make_worker(STEPS[0].values[0]) for _ in range(2)]
+    await workers[0].login()
+    cart = []
+    await workers[0].keep(cart=cart)
+    expiries = 0
+    for step in STEPS:
+        for place in range(2):
+            # One after the other is replaced, and sessions are used and refreshed in between.
+            workers[place] = make_worker(step.values[1])
+            for first in (workers, workers[::-1]):
+                cart = await assert_shared(first, cart)
+                workers[0].clock.advance(3700)
+                expiries += 1
+                tokens = [(await worker.browser.get("/token")).text for worker in first]
+                assert tokens[0] == tokens[1]
+                assert oidc_provider.is_active(tokens[0])
+    assert oidc_provider.count("token", grant_type="refresh_token") == expiries
+    assert [family.ended for family in oidc_provider.families] == [None]
+    await workers[1].browser.post("/auth/logout", headers={"origin": "https://app.test"})
+    assert await workers[0].who() == ""
+
+
+@pytest.mark.case(271)
+@pytest.mark.parametrize(("before", "after"), STEPS)
+async def test_a_login_begun_before_a_step_ends_after_it(make_worker, before, after):
+    behind, ahead = make_worker(before), make_worker(after)
+    for begins, ends in ((behind, ahead), (ahead, behind)):
+        if (begins, ends) == (ahead, behind) and after(1, 2) == [2]:
+            continue  # nobody has the old key alone any more
+        begun = await begins.browser.get("/auth/login")
+        begins.provider.sign_in_automatically("alice")
+        transport = httpx.ASGITransport(begins.provider)
+        async with httpx.AsyncClient(transport=transport) as browser:
+            back = (await browser.get(begun.headers["location"])).headers["location"]
+        assert (await ends.browser.get(back)).status_code == 303
+        assert await begins.who() == "Alice"
+
+
+@pytest.mark.case(271)
+@pytest.mark.parametrize(("before", "after"), STEPS)
+async def test_one_expiry_between_two_steps_is_one_refresh(
+    make_worker, oidc_provider, before, after
+):
+    behind, ahead = make_worker(before), make_worker(after)
+    await behind.login()
+    behind.clock.advance(3700)
+    cookie = "; ".join(f"{name}={value}" for name, value in behind.cookies().items()).encode()
+    asked = [site.ask("/token", cookie=cookie) for site in (behind, ahead) * 10]
+    answers = await asyncio.gather(*asked)
+    assert {answer.status for answer in answers} == {200}
+    assert len({answer.body for answer in answers}) == 1
+    assert oidc_provider.count("token", grant_type="refresh_token") == 1
+
+
+@pytest.mark.parametrize("keep_old", [True, False], ids=["beside the old", "alone"])
+async def test_a_provider_that_changes_its_keys_logs_nobody_out(
+    make_process, oidc_provider, keep_old
+):
+    """Sessions live longer than keys: a refresh brings an id_token that a new one signed."""
+    workers = [make_process() for _ in range(2)]
+    for worker in workers:
+        worker.browser._cookies = workers[0].browser._cookies
+    await workers[0].login()
+    for turn in range(4):
+        oidc_provider.rotate_keys(keep_old=keep_old)
+        workers[0].clock.advance(3700)
+        assert (await workers[turn % 2].browser.get("/token")).status_code == 200
+        assert await workers[(turn + 1) % 2].who() == "Alice"
+    assert oidc_provider.count("token", grant_type="refresh_token") == 4
+
+
+# ----------------------------------------------------------------- records in a store
+
+
+in_a_store = pytest.mark.parametrize("kind", ["memory", "sqlite", "redis"])
+
+
+@in_a_store
+async def test_a_record_is_sealed_anew_once(site_with, keys):
     old, new = keys
     before, after = site_with(old), site_with(new, old)
     await before.login()
@@ -213,7 +317,8 @@ async def test_a_record_is_sealed_anew_once(site_with, keys, no_cookies):
     assert after.store.calls == ["get_many", "touch"] * 3
 
 
-async def test_a_record_sealed_anew_ends_when_it_would_have(site_with, keys, no_cookies):
+@in_a_store
+async def test_a_record_sealed_anew_ends_when_it_would_have(site_with, keys):
     old, new = keys
     lifetimes = Lifetimes(idle=1000.0, absolute=1500.0)
     before, after = (site_with(*ks, lifetimes=lifetimes) for ks in ([old], [new, old]))
@@ -227,7 +332,8 @@ async def test_a_record_sealed_anew_ends_when_it_would_have(site_with, keys, no_
     assert await after.who() == ""
 
 
-async def test_what_others_wrote_meanwhile_is_not_undone(site_with, keys, no_cookies):
+@in_a_store
+async def test_what_others_wrote_meanwhile_is_not_undone(site_with, keys):
     old, new = keys
     before, after, later = site_with(old), site_with(new, old), site_with(new)
     await before.login()
@@ -245,9 +351,8 @@ async def test_what_others_wrote_meanwhile_is_not_undone(site_with, keys, no_coo
     assert await later.who() == "Alice"
 
 
-async def test_a_refresh_under_way_is_not_undone_by_sealing_anew(
-    site_with, keys, oidc_provider, no_cookies
-):
+@in_a_store
+async def test_a_refresh_under_way_is_not_undone_by_sealing_anew(site_with, keys, oidc_provider):
     old, new = keys
     before, after = site_with(old), site_with(new, old)
     await before.login()
@@ -263,9 +368,8 @@ async def test_a_refresh_under_way_is_not_undone_by_sealing_anew(
     assert (await after.browser.get("/token")).text == token, "what it brought was written"
 
 
-async def test_a_session_whose_lease_cannot_be_had_is_served_all_the_same(
-    site_with, keys, no_cookies
-):
+@in_a_store
+async def test_a_session_whose_lease_cannot_be_had_is_served_all_the_same(site_with, keys):
     old, new = keys
     before, after = site_with(old), site_with(new, old)
     await before.login()
@@ -275,7 +379,8 @@ async def test_a_session_whose_lease_cannot_be_had_is_served_all_the_same(
 
 
 @pytest.mark.case(271)
-async def test_a_user_is_found_when_the_old_key_is_gone(site_with, keys, no_cookies):
+@in_a_store
+async def test_a_user_is_found_when_the_old_key_is_gone(site_with, keys):
     old, new = keys
     before, after, later = site_with(old), site_with(new, old), site_with(new)
     await before.login()
@@ -291,7 +396,8 @@ async def sessions_of(site):
     return [*await site.auth.stored.index.of_user(issuer, "alice")]
 
 
-async def test_who_sealed_anew_keeps_nobody_from_refreshing(site_with, keys, no_cookies):
+@in_a_store
+async def test_who_sealed_anew_keeps_nobody_from_refreshing(site_with, keys):
     old, new = keys
     before, after = site_with(old), site_with(new, old)
     await before.login()

@@ -18,7 +18,14 @@ from ..protocol.json import InvalidJSON, loads_object
 from ..sealing import Unsealable
 from ..tokens.exchange import EXCHANGED
 from ..tokens.lease import lease_key
-from ..tokens.session_format import InvalidSession, read_session, write_session
+from ..tokens.session_format import (
+    LEFT_ALONE,
+    InvalidSession,
+    LeftAlone,
+    NewerFormat,
+    read_session,
+    write_session,
+)
 from .app_data import apply_changes, write_data
 from .session_index import SessionIndex
 
@@ -35,8 +42,12 @@ if TYPE_CHECKING:
 TOMBSTONE: Final = 60.0
 """Seconds for which an ended session cannot be created again; longer than any refresh takes."""
 
+GIVEN_UP: Final = 60.0
+"""Seconds for which it is known that a browser left an id."""
+
 _SESSION: Final = "session"
 _DATA: Final = "data"
+_GIVEN_UP: Final = "given-up"
 _LEASE_SECONDS: Final = 10.0
 _TRIES: Final = 3
 
@@ -51,6 +62,8 @@ class StoredSessions:
 
     A session is named by its key, `session_key(id)`, which is `Session.id`.
     """
+
+    travels = False
 
     def __init__(self, store: Store, ring: KeyRing, *, clock: Clock, idle: float) -> None:
         self._store = store
@@ -93,8 +106,22 @@ class StoredSessions:
         return replace(session, version=version)
 
     async def reload(self, session: Session) -> Session | None:
-        """Return the session as it is in the store; None if it ended."""
-        return await self.look_up(session.id)
+        """Return the session as it is in the store; None if it ended.
+
+        Raises `LeftAlone` if it is there for newer processes alone.
+        """
+        entry = await self._store.get(_record(session.id, _SESSION))
+        if entry is None:
+            return None
+        try:
+            return self.open_session(session.id, entry)
+        except Unsealable as error:
+            is_there = error.reason in LEFT_ALONE
+        except InvalidSession as error:
+            is_there = isinstance(error, NewerFormat)
+        if is_there:
+            raise LeftAlone
+        return None
 
     async def look_up(self, key: str) -> Session | None:
         """Return the session of this key; None if it ended, or is none that we can read."""
@@ -123,18 +150,23 @@ class StoredSessions:
         """End the session whatever is being written; return its last version.
 
         The tombstone comes with the deletion, so nothing in flight brings it back,
-        and what a refresh in flight brings is revoked by that refresh.
+        and what a refresh in flight brings is revoked by that refresh. An answer of the
+        store that was lost is asked for again, so that what was deleted is known.
         """
         last = None
-        for _ in range(_TRIES):
-            entry = await self._store.get(_record(key, _SESSION))
-            if entry is None:
-                break
-            last = self._opened(key, entry)
-            if await self._store.delete(
-                _record(key, _SESSION), version=entry.version, tombstone=TOMBSTONE
-            ):
-                break
+        for turn in range(_TRIES):
+            try:
+                entry = await self._store.get(_record(key, _SESSION))
+                if entry is None:
+                    break
+                last = self._opened(key, entry)
+                if await self._store.delete(
+                    _record(key, _SESSION), version=entry.version, tombstone=TOMBSTONE
+                ):
+                    break
+            except StoreUnavailable:
+                if turn == _TRIES - 1:
+                    raise
         else:
             await self._store.delete(_record(key, _SESSION), tombstone=TOMBSTONE)
         await self._drop_rest(key)
@@ -145,6 +177,19 @@ class StoredSessions:
     async def forbid(self, key: str) -> None:
         """Let no session be created under this key, by a login that is under way."""
         await self._store.delete(_record(key, _SESSION), tombstone=TOMBSTONE)
+
+    async def give_up(self, key: str) -> bool:
+        """Note that a browser leaves this id; False if one did in the last minute.
+
+        The cookie of an id that leads nowhere is deleted by one answer in a minute, and by
+        none in the minute after a login or a logout: that put something in its place, which an
+        answer that is late would delete. Raises `StoreUnavailable`.
+        """
+        try:
+            await self._store.put(_record(key, _GIVEN_UP), b"", ttl=GIVEN_UP, version=None)
+        except Conflict:
+            return False
+        return True
 
     async def touch(self, key: str, *, expires_at: float | None) -> None:
         """Begin the idle time anew; never past `expires_at` (None: an anonymous session)."""
@@ -184,7 +229,8 @@ class StoredSessions:
         """Write the app's data; when somebody wrote since, apply the changed keys to his.
 
         `changed` holds the new value of every key that was set, and `REMOVED` for
-        keys that were deleted. Nothing is written if the session ended meanwhile.
+        keys that were deleted. Nothing is written if the session ended meanwhile, or if
+        what is there is in a newer form than this process knows.
         `expires_at` bounds the idle time; None does not.
 
         Raises:
@@ -199,9 +245,10 @@ class StoredSessions:
                 entry = await self._store.get(record)
             else:
                 return
-            if entry is None:
+            known = self._opened_data(key, entry, anonymous=anonymous) if entry else None
+            if entry is None or known is None:
                 return
-            data = apply_changes(self._opened_data(key, entry, anonymous=anonymous), changed)
+            data = apply_changes(known, changed)
             version = entry.version
         raise Conflict("request.session is being written by too many requests at once")
 
@@ -252,10 +299,13 @@ class StoredSessions:
         except (Unsealable, InvalidSession):
             return None
 
-    def _opened_data(self, key: str, entry: Entry, *, anonymous: bool) -> JSONObject:
+    def _opened_data(self, key: str, entry: Entry, *, anonymous: bool) -> JSONObject | None:
+        """Return the app's data, none if they are good for nobody; None if for newer processes."""
         try:
             return self.open_data(key, entry, anonymous=anonymous)
-        except (Unsealable, InvalidJSON):
+        except Unsealable as error:
+            return None if error.reason == "newer_format" else {}
+        except InvalidJSON:
             return {}
 
     async def _put(self, session: Session, *, version: int | None) -> int:

@@ -49,6 +49,11 @@ class SessionRecords(Protocol):
     attempt to refresh outlives the request that began it.
     """
 
+    @property
+    def travels(self) -> bool:
+        """Whether a browser holds the session itself, so that it lives on if it is not saved."""
+        ...
+
     async def reload(self, session: Session) -> Session | None:
         """Return what became of `session` by now, past every cache; None if it ended."""
         ...

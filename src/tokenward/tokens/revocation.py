@@ -54,6 +54,11 @@ class Revoker:
         if task := self.begin(session):
             await asyncio.wait([task], timeout=patience)
 
+    def give_up(self, session: Session, *, problem: str) -> None:
+        """Tell that the refresh token of `session` was not given back, and why."""
+        if session.tokens.refresh_token is not None:
+            self._on_event(RevocationFailed(token_type_hint=_HINT, error=problem))
+
     async def drain(self, *, timeout: float) -> None:  # noqa: ASYNC109 - part of what is promised
         """Wait for revocations under way, `timeout` seconds at most, and cancel the rest."""
         loop = asyncio.get_running_loop()

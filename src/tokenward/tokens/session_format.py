@@ -4,31 +4,47 @@ The form is a JSON array of fixed places, compact because it travels in cookies,
 read at every request: what is in each place is checked by one comparison of types.
 The seal has shown that it was written here, so it is not held against the rules for
 what comes from outside.
+
+While a release is rolled out, processes of two releases share sessions. So a new form
+takes two of them: the first reads it, and writes as before; the second writes it. Who
+skips the first loses no session either: a process that meets a newer form than it
+knows leaves it where it is, and says that nobody is logged in.
 """
 
 from __future__ import annotations
 
 import json
 from math import isfinite
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ..clock import aware
+from ..errors import StoreUnavailable
 from ..secret import Secret
 from .models import AccessToken, Target, TokenSet
 from .session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from ..protocol.json import JSON
 
-FORMAT: Final = 1
-"""Version of the written form, in its first place.
+T = TypeVar("T")
 
-Readers refuse what is newer, and migrate what is older. Whatever changes the places
-below, or their meaning, is another version.
+FORMAT: Final = 1
+"""Version of the form that is written, in its first place.
+
+Whatever changes the places below, or their meaning, is another version. What is newer
+than all that can be read is left alone, what is older is read by the reader that it had
+then: see `_SESSION_READERS`.
 """
+
+TOKEN_FORMAT: Final = 1
+"""The same for a token that is written down by itself."""
+
+LEFT_ALONE: Final = ("newer_format", "unknown_key")
+"""Why something may be unreadable for this process and not for another one of the same app,
+while a new release or a new key is being rolled out: it is no session here, and stays."""
 
 _SESSION: Final = (
     int,  # FORMAT
@@ -73,6 +89,17 @@ class NewerFormat(InvalidSession):
     """It was written by a newer version of this package, and is left alone."""
 
 
+class LeftAlone(StoreUnavailable):
+    """The session lives on, in a form or under a key that only newer processes have.
+
+    For whoever comes now it is as if the store could not be asked: nothing is spent,
+    nothing is written, and another process of the app may answer him the next time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the session was written by a process that is newer than this one")
+
+
 def write_session(session: Session) -> bytes:
     """Write a session down, to be sealed."""
     tokens = session.tokens
@@ -89,11 +116,11 @@ def write_session(session: Session) -> bytes:
         float(session.renewed_at),
         float(session.seen_at),
         session.version,
-        write_access_token(tokens.access_token),
+        _write_token(tokens.access_token),
         [] if tokens.refresh_token is None else [tokens.refresh_token.reveal()],
         [] if tokens.id_token is None else [tokens.id_token.reveal()],
         [
-            [[*target.resource], [*sorted(target.scope)], write_access_token(token)]
+            [[*target.resource], [*sorted(target.scope)], _write_token(token)]
             for target, token in tokens.others
         ],
     ]
@@ -114,23 +141,34 @@ def _decode(data: bytes) -> tuple[Session | None, bool]:
     """Return the session, or None and whether a newer version of this package wrote it."""
     try:
         record = json.loads(data.decode())
-        version = record[0]
-        if type(version) is int and version > FORMAT:
-            return None, True
-        return _read(record), False
+        return _reader(record, _SESSION_READERS)(record), False
+    except NewerFormat:
+        return None, True
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError):
         return None, False
 
 
-def _read(record: list[Any]) -> Session:
+def _reader(
+    record: list[Any], readers: Mapping[int, Callable[[list[Any]], T]]
+) -> Callable[[list[Any]], T]:
+    """Return the reader of the version that is in the first place; raise if there is none."""
+    version = record[0]
+    if type(version) is not int:
+        raise TypeError
+    if version > max(readers):
+        raise NewerFormat
+    return readers[version]
+
+
+def _read_session_1(record: list[Any]) -> Session:
     _check(record, _SESSION)
     (
-        version_of_form, id_, provider, issuer, client_id, claims, proof,
+        _, id_, provider, issuer, client_id, claims, proof,
         created_at, expires_at, renewed_at, seen_at, version,
         access_token, refresh_token, id_token, others,
     ) = record  # fmt: skip
     # A sum is finite if all that it adds is.
-    if version_of_form != FORMAT or not isfinite(created_at + expires_at + renewed_at + seen_at):
+    if not isfinite(created_at + expires_at + renewed_at + seen_at):
         raise ValueError
     return Session(
         id=id_,
@@ -153,8 +191,28 @@ def _read(record: list[Any]) -> Session:
     )
 
 
+_SESSION_READERS: Final[Mapping[int, Callable[[list[Any]], Session]]] = {1: _read_session_1}
+"""Who reads which version of a session. A reader stays for as long as something that was
+written in its form may live, which is the absolute lifetime of a session; each gives
+what it reads in the terms of today."""
+
+
 def write_access_token(token: AccessToken) -> JSON:
-    """Write a token down, as a part of what is going to be sealed."""
+    """Write a token down by itself, to be sealed."""
+    return [TOKEN_FORMAT, *_write_token(token)]
+
+
+def read_access_token(record: object) -> AccessToken:
+    """Read what `write_access_token` wrote. Raises `TypeError`, `ValueError` or `LookupError`.
+
+    A token by itself can be had again: who finds one that he cannot read gets another.
+    """
+    if not isinstance(record, list):
+        raise TypeError
+    return _reader(record, _TOKEN_READERS)(record[1:])
+
+
+def _write_token(token: AccessToken) -> list[JSON]:
     return [
         token.value,
         token.expires_at.timestamp(),
@@ -164,13 +222,6 @@ def write_access_token(token: AccessToken) -> JSON:
         token.expires_assumed,
         float(token.lifetime),
     ]
-
-
-def read_access_token(record: object) -> AccessToken:
-    """Read what `write_access_token` wrote. Raises `TypeError`, `ValueError` or `LookupError`."""
-    if not isinstance(record, list):
-        raise TypeError
-    return _read_token(record)
 
 
 def _read_token(record: list[Any]) -> AccessToken:
@@ -187,6 +238,10 @@ def _read_token(record: list[Any]) -> AccessToken:
         expires_assumed=expires_assumed,
         lifetime=lifetime,
     )
+
+
+_TOKEN_READERS: Final[Mapping[int, Callable[[list[Any]], AccessToken]]] = {1: _read_token}
+"""Who reads which version of a token by itself."""
 
 
 def _read_secret(record: list[Any]) -> Secret | None:

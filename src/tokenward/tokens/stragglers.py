@@ -11,12 +11,19 @@ had by refreshing a moment earlier.
 from __future__ import annotations
 
 from contextlib import suppress
+from enum import Enum
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from ..errors import Conflict, StoreUnavailable
 from ..sealing import Unsealable, open_with, seal_with
-from .session_format import InvalidSession, read_session, write_session
+from .session_format import (
+    InvalidSession,
+    LeftAlone,
+    NewerFormat,
+    read_session,
+    write_session,
+)
 
 if TYPE_CHECKING:
     from ..secret import Secret
@@ -29,9 +36,21 @@ KEEP: Final = 30.0
 SPENT: Final = 10 * 60.0
 """Seconds for which it is known that a refresh token was spent, and not spent again."""
 
+LEAVING: Final = 60.0
+"""Seconds for which one answer alone deletes the cookie of a session that is over."""
+
 _PURPOSE: Final = "straggler"
 _MAX_STEPS: Final = 100
 _ENDED: Final = b"ended"
+
+
+class _After(Enum):
+    """What came of the newest session that can be read."""
+
+    NOTHING = "nothing"
+    SPENT = "its refresh token was spent, and the result is there no more"
+    ENDED = "its refresh token was refused, and it is over"
+    LEFT_ALONE = "a result that only newer processes can read"
 
 
 class Stragglers:
@@ -73,12 +92,18 @@ class Stragglers:
         None if it ended. None as well if the result is there no more: the refresh
         token of such a late cookie is spent, and to spend it again would end the
         session of the browser's newer cookie (RFC 9700, section 4.14.2).
+
+        Raises `LeftAlone` if the newest session is there for newer processes alone.
         """
-        newest, spent = await self._follow(session)
-        return None if spent or await self.has_ended(session) else newest
+        newest, after = await self._follow(session)
+        if await self.has_ended(session):
+            return None
+        if after is _After.LEFT_ALONE:
+            raise LeftAlone
+        return newest if after is _After.NOTHING else None
 
     async def newest(self, session: Session) -> Session:
-        """Return the newest session that is known of, ended or not."""
+        """Return the newest session that this process can read, ended or not."""
         return (await self._follow(session))[0]
 
     async def close(self, session: Session, *, seconds: float) -> bool:
@@ -99,12 +124,23 @@ class Stragglers:
             return False
         return True
 
+    async def leave(self, session: Session) -> bool:
+        """Note for all processes that a browser is told to forget the session, or has another.
+
+        False if somebody noted it a moment ago.
+        """
+        try:
+            await self._store.put(f"{session.id}:left", b"", ttl=LEAVING, version=None)
+        except Conflict:
+            return False
+        return True
+
     async def has_ended(self, session: Session) -> bool:
         """Tell whether the session was marked as ended."""
         return await self._store.get(_ended_key(session)) is not None
 
-    async def _follow(self, session: Session) -> tuple[Session, bool]:
-        """Return the newest session, and whether its refresh token is spent all the same."""
+    async def _follow(self, session: Session) -> tuple[Session, _After]:
+        """Return the newest session, and what came of it all the same."""
         for _ in range(_MAX_STEPS):
             token = session.tokens.refresh_token
             if token is None:
@@ -112,11 +148,16 @@ class Stragglers:
             key = _result_key(session, token)
             # Both at once: the mark is written after the result, and outlives it.
             result, spent = await self._store.get_many(key, _spent_key(key))
-            newer = result and _open(token, result.value, key)
+            if result is not None and result.value == _ENDED:
+                return session, _After.ENDED
+            try:
+                newer = result and _open(token, result.value, key)
+            except NewerFormat:
+                return session, _After.LEFT_ALONE
             if not newer or newer.id != session.id:
-                return session, spent is not None
+                return session, _After.SPENT if spent else _After.NOTHING
             session = newer
-        return session, False
+        return session, _After.NOTHING
 
     async def _mark_spent(self, key: str) -> None:
         # The result is out already: for want of a mark nothing is lost but late cookies.
@@ -139,7 +180,15 @@ def _ended_key(session: Session) -> str:
 
 
 def _open(token: Secret, sealed: bytes, key: str) -> Session | None:
+    """Return a result; None if it is none. Raises `NewerFormat` for one of a newer release."""
     try:
         return read_session(open_with(token, sealed, purpose=_PURPOSE, record=key))
-    except (Unsealable, InvalidSession):
-        return None
+    except NewerFormat:
+        is_newer = True
+    except Unsealable as error:
+        is_newer = error.reason == "newer_format"
+    except InvalidSession:
+        is_newer = False
+    if is_newer:
+        raise NewerFormat
+    return None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import StoreUnavailable
+from .session_format import LeftAlone
 from .waiting import Turns
 
 if TYPE_CHECKING:
@@ -22,7 +24,8 @@ class UnsavedSessions:
     """Keeps refreshed sessions for as long as their store is out of reach.
 
     The refresh token in the store is spent by then, and the new one is nowhere but
-    here. After `seconds` it is given back, for nobody will ever find it again.
+    here. After `seconds` it is given back, for nobody will ever find it again; unless it
+    went to a browser in a cookie.
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class UnsavedSessions:
     async def _offer(
         self, records: SessionRecords, session: Session, new: Session, held: HeldLease
     ) -> None:
-        finish: Callable[[], object] = partial(self._give_up, session, new)
+        finish: Callable[[], object] = partial(self._give_up, records, session, new)
         turns = Turns(self._seconds, jitter=self._jitter)
         try:
             while await turns.again():
@@ -96,24 +99,35 @@ class UnsavedSessions:
             finish()
             await held.release()
 
-    def _give_up(self, session: Session, new: Session) -> None:
-        # A provider may give the same refresh token again, and then the record has it too.
-        if new.tokens.refresh_token != session.tokens.refresh_token:
+    def _give_up(self, records: SessionRecords, session: Session, new: Session) -> None:
+        # A provider may give the same refresh token again, and then the record has it too. And
+        # whoever got it in a cookie has it without the store.
+        if not records.travels and new.tokens.refresh_token != session.tokens.refresh_token:
             self._revoker.begin(new)
 
     async def _give_back_if_over(self, records: SessionRecords, new: Session) -> None:
-        lives = False
+        lives: bool | None = None
         turns = Turns(self._seconds, jitter=self._jitter)
-        while await turns.again():
-            try:
-                lives = await records.reload(new) is not None
-            except StoreUnavailable:
-                continue
-            break
-        if not lives:
-            self._revoker.begin(new)
+        try:
+            while lives is None and await turns.again():
+                with suppress(StoreUnavailable):
+                    lives = await _is_there(records, new)
+        finally:
+            # Also when a shutdown cuts the waiting short. An outage ends no session, so what
+            # nobody can tell is told.
+            if lives is None:
+                self._revoker.give_up(new, problem="store_unavailable")
+            elif not lives:
+                self._revoker.begin(new)
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _is_there(records: SessionRecords, session: Session) -> bool:
+    try:
+        return await records.reload(session) is not None
+    except LeftAlone:
+        return True

@@ -77,6 +77,8 @@ class _Pending:
     key: str
     attempt: LoginAttempt | None
     """None: not one of ours, or it cannot be read any more."""
+    is_newer: bool
+    """Whether a newer release wrote it, which may take it up again."""
     size: int
     """Bytes in the Cookie header."""
 
@@ -104,7 +106,8 @@ class LoginAttempts:
         lines, size = cookie.write(sealed, max_age=LIFETIME), _size(cookie, sealed)
         for kept, each in enumerate(pending, start=1):
             size += each.size
-            if each.attempt is None or kept >= MAX_ATTEMPTS or size > MAX_BYTES:
+            is_good = each.attempt is not None or each.is_newer
+            if not is_good or kept >= MAX_ATTEMPTS or size > MAX_BYTES:
                 lines += self._named(each.key).clear()
         return lines
 
@@ -158,13 +161,15 @@ class LoginAttempts:
     def _open(self, headers: Headers, key: str) -> _Pending:
         cookie = self._named(key)
         sealed = cookie.read(headers).value or b""
-        attempt = None
+        attempt, is_newer = None, False
         try:
             opened = self._ring.open(sealed, purpose=_PURPOSE, record=cookie.full_name)
             attempt = _read(loads_object(opened.plaintext))
-        except (Unsealable, InvalidJSON, KeyError, TypeError):
+        except Unsealable as error:
+            is_newer = error.reason == "newer_format"
+        except (InvalidJSON, KeyError, TypeError):
             pass
-        return _Pending(key, attempt, _size(cookie, sealed))
+        return _Pending(key, attempt, is_newer, _size(cookie, sealed))
 
     def _named(self, key: str) -> Cookie:
         return self._cookie.named(key)

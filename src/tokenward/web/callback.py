@@ -81,7 +81,9 @@ class Callback:
         self._used = used
         self._guard = guard
         self._flights: SingleFlight[NewSession] = SingleFlight()
-        management.before_stop(self._flights.drain)
+        self._entries: SingleFlight[None] = SingleFlight()
+        for flights in (self._flights, self._entries):
+            management.before_stop(flights.drain)
 
     async def finish(self, visit: Visit) -> Response:
         """Take the provider's answer, and give the browser a session.
@@ -106,7 +108,8 @@ class Callback:
         except LoginFailed as error:
             failure = error
         else:
-            await self._enter(visit, new)
+            # In a task of its own: a browser that goes away leaves no old session half ended.
+            await self._entries.run(object(), partial(self._enter, visit, new))
             target = visit.allowed(attempt.return_to) or visit.landing
             forget += self._guard.finished(visit.headers)
             return with_cookies(redirect(target), forget)

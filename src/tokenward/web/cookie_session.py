@@ -7,7 +7,6 @@ the other. The data are bound to the session that they belong to.
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -16,78 +15,30 @@ from ..events import CookieRejected, StoreFailed
 from ..sealing import Opened, Unsealable
 from ..secret import Secret
 from ..stores.app_data import read_data, write_data
-from ..tokens.session_format import InvalidSession, NewerFormat, read_session, write_session
+from ..tokens.session_format import (
+    LEFT_ALONE,
+    InvalidSession,
+    NewerFormat,
+    read_session,
+    write_session,
+)
 from ..tokens.stragglers import KEEP
+from .cookie_records import CookieRecords, EndedSessions
 from .cookies import CookieReading
-from .session import LEFT_ALONE, NewSession, carries, touch_interval
+from .session import NewSession, carries, touch_interval
 
 if TYPE_CHECKING:
-    from ..clock import Clock
     from ..management import TokenManagement
     from ..protocol.json import JSONObject
     from ..tokens.session import Session
-    from ..tokens.stragglers import Stragglers
     from .cookies import Cookie, Headers
     from .session_data import SessionData
 
 _SESSION: Final = "session-cookie"
 _DATA: Final = "data-cookie"
 _ABSENT: Final = CookieReading()
-_ENDED: Final = 10_000
-"""Ended sessions that a process remembers by itself, to refuse their cookies."""
-
-
-class CookieRecords:
-    """The `SessionRecords` of sessions in cookies: what was refreshed waits for stragglers."""
-
-    def __init__(self, stragglers: Stragglers, *, clock: Clock, remember: EndedSessions) -> None:
-        self._stragglers = stragglers
-        self._clock = clock
-        self._remember = remember
-
-    async def reload(self, session: Session) -> Session | None:
-        """See `SessionRecords`."""
-        return await self._stragglers.forward(session)
-
-    async def replace(self, session: Session, new: Session) -> Session | None:
-        """See `SessionRecords`."""
-        new = replace(new, version=session.version + 1)
-        return new if await self._stragglers.publish(session, new) else None
-
-    async def drop(self, session: Session) -> bool:
-        """See `SessionRecords`."""
-        if not await self._stragglers.close(session, seconds=self._left(session)):
-            return False
-        self._remember.add(session)
-        return True
-
-    async def end(self, session: Session) -> bool:
-        """End the session whatever is being refreshed; False if it had ended."""
-        self._remember.add(session)
-        return await self._stragglers.end(session, seconds=self._left(session))
-
-    async def newest(self, session: Session) -> Session:
-        """Return what the session was refreshed into, ended or not."""
-        return await self._stragglers.newest(session)
-
-    def _left(self, session: Session) -> float:
-        return session.expires_at - self._clock()
-
-
-class EndedSessions:
-    """Remembers in this process which sessions ended, at no cost for the others."""
-
-    def __init__(self) -> None:
-        self._ids: OrderedDict[str, None] = OrderedDict()
-
-    def add(self, session: Session) -> None:
-        """Remember that the session ended; the oldest is forgotten when there are many."""
-        self._ids[session.id] = None
-        if len(self._ids) > _ENDED:
-            self._ids.popitem(last=False)
-
-    def __contains__(self, session: Session) -> bool:
-        return session.id in self._ids
+_RETRY: Final = 1.0
+"""Seconds after which a process that found the store out of reach may ask it again."""
 
 
 class CookieSource:
@@ -107,6 +58,7 @@ class CookieSource:
         self.interval: float = touch_interval(self.idle)
         """Seconds between two writes that only begin the idle time anew."""
         self._name = cookie.full_name.encode()
+        self._ask_again_at = 0.0
 
     def is_carried(self, headers: Headers) -> bool:
         """See `SessionSource`."""
@@ -122,6 +74,22 @@ class CookieSource:
         new = NewSession(session, Secret(""), data)
         self.open(headers).give(new)
         return new
+
+    async def look_up(self, session: Session) -> None:
+        """Learn whether another process ended the session.
+
+        Only what is in a store tells. While that is out of reach, for a logout that cannot
+        be known of nobody else is logged out; and it is not asked at every request.
+        """
+        management = self.management
+        if management.clock() < self._ask_again_at:
+            return
+        try:
+            if session not in self.ended and await self.records.has_ended(session):
+                self.ended.add(session)
+        except StoreUnavailable as error:
+            self._ask_again_at = management.clock() + _RETRY
+            management.emit(StoreFailed(operation="read", error=str(error)))
 
     def seal_both(
         self,
@@ -184,9 +152,13 @@ class CookieState:
     __slots__ = (
         "_data",
         "_data_cookie",
+        "_data_stay",
         "_elsewhere",
         "_headers",
+        "_left_alone",
+        "_looked_up",
         "_new",
+        "_over",
         "_read",
         "_session",
         "_session_cookie",
@@ -200,12 +172,29 @@ class CookieState:
         self._data_cookie: _Carried | None = None
         self._new: NewSession | None = None
         self._session: Session | None = None
+        self._over: Session | None = None
         self._data: JSONObject = {}
         self._read = False
         self._elsewhere = False
+        self._left_alone = False
+        self._looked_up = not source.management.has_store
+        self._data_stay = False
+
+    @property
+    def left_alone(self) -> bool:
+        """See `SessionState`."""
+        return self._left_alone
 
     async def fetch(self) -> None:
-        """See `SessionState`: the request brought it all."""
+        """See `SessionState`. The request brought it all, but that it ended meanwhile."""
+        if self._looked_up:
+            return
+        self._looked_up = True
+        session = self.read_session()
+        if session is not None:
+            await self._source.look_up(session)
+            if session in self._source.ended:
+                self._elsewhere, self._session = True, None
 
     async def forward(self, session: Session) -> Session | None:
         """See `SessionState`.
@@ -217,7 +206,7 @@ class CookieState:
             return session
         if self._source.management.clock() - session.renewed_at >= KEEP:
             return session
-        return await self._newest(session)
+        return await self._newest(session, otherwise=session)
 
     def read_session(self) -> Session | None:
         """See `SessionState`."""
@@ -240,7 +229,7 @@ class CookieState:
         now = management.clock()
         idle = now - session.seen_at
         if idle >= source.idle or now >= session.expires_at:
-            carried.spoilt = True
+            self._over = session
             return None
         if session in source.ended or not management.accepts(session):
             self._elsewhere = True
@@ -260,7 +249,6 @@ class CookieState:
         seen, data = _read_seen(opened.plaintext)
         idle = source.management.clock() - seen
         if session is None and idle >= source.idle:
-            carried.spoilt = True
             return {}
         # With a session it is the session's cookie that tells when it was used last.
         carried.outdated = not opened.newest or (session is None and idle >= source.interval)
@@ -269,10 +257,16 @@ class CookieState:
 
     async def end(self, session: Session | None) -> Session | None:
         """See `SessionState`. Marks first and looks for newer ones afterwards: see `Stragglers`."""
-        if session is None:
-            return None
-        await self._source.records.end(session)
-        return await self._source.records.newest(session)
+        if session is not None:
+            await self._source.records.end(session)
+        # Before anybody can find that it leads nowhere, and deletes the cookie.
+        await self._leaves()
+        return None if session is None else await self._source.records.newest(session)
+
+    def forget(self, session: Session | None) -> None:
+        """See `SessionState`."""
+        if session is not None:
+            self._source.ended.add(session)
 
     def install(self, new: NewSession) -> None:
         """See `SessionState`."""
@@ -309,32 +303,47 @@ class CookieState:
     async def _write_session(self, session: Session | None, *, renewed: bool) -> list[bytes]:
         source, carried = self._source, self._carried_session()
         if session is None:
-            return source.cookie.clear(carried.reading) if carried.spoilt else []
+            is_useless = carried.spoilt or await self._leaves()
+            return source.cookie.clear(carried.reading) if is_useless else []
         if not renewed and not carried.outdated:
             return []
         # A logout that came meanwhile wins; and a refresh that did is sent along.
-        newest = await self._newest(session)
+        # If nobody can tell: what was renewed may be nowhere else by now; and what was not may be
+        # out of date, and must not take the place of a newer cookie.
+        newest = await self._newest(session, otherwise=session if renewed else None)
         if newest is None:
             return []
         newest = replace(newest, seen_at=source.management.clock())
         return source.seal_session(newest, carried.reading)
 
-    async def _newest(self, session: Session) -> Session | None:
-        """Return what became of `session`; itself if the store cannot tell.
-
-        It may hold a refresh token that is nowhere else by then.
-        """
+    async def _newest(self, session: Session, *, otherwise: Session | None) -> Session | None:
+        """Return what became of `session`, None if it ended; `otherwise` if nobody can tell."""
         try:
             return await self._source.records.reload(session)
         except StoreUnavailable as error:
             self._source.management.emit(StoreFailed(operation="read", error=str(error)))
-        return None if session in self._source.ended else session
+        return None if session in self._source.ended else otherwise
+
+    async def _leaves(self) -> bool:
+        """Tell whether the cookie of a session that is over by itself may be deleted.
+
+        Once only, and not after a login in another tab replaced it: an answer that is late
+        must not delete the new one.
+        """
+        if self._over is None:
+            return False
+        try:
+            return await self._source.records.leave(self._over)
+        except StoreUnavailable:
+            return False
 
     def _write_data(self, session: Session | None, data: SessionData | None) -> list[bytes]:
         if data is None and self._data_cookie is None:
             return []
         source, carried = self._source, self._carried_data()
         if data is not None:
+            if self._data_stay:
+                return []
             return source.seal_data(data.copy(), session, carried.reading)
         if carried.outdated:
             return source.seal_data(self._data, session, carried.reading)
@@ -367,6 +376,11 @@ class CookieState:
         self._source.management.emit(CookieRejected(reason=reason))
         if reason in LEFT_ALONE:
             self._elsewhere = True
+            is_session = carried is self._session_cookie
+            self._left_alone = self._left_alone or is_session
+            # What a visitor had gives way when the app writes anew; what is of a login does not.
+            is_of_login = is_session or self._session is not None
+            self._data_stay = self._data_stay or (is_of_login and reason == "newer_format")
         else:
             carried.spoilt = True
 

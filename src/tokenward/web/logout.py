@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 from ..errors import ConfigurationError, PermissionDenied, ProviderError, StoreUnavailable
 from ..events import LoggedOut, StoreFailed
 from ..protocol.authorization import new_state
+from ..single_flight import SingleFlight
 from .challenge import is_same_origin_post
 from .pages import page, redirect, with_cookies
 
@@ -37,6 +39,8 @@ class Logout:
         self._management = management
         self._mark = mark
         self._guard = guard
+        self._endings: SingleFlight[Response] = SingleFlight()
+        management.before_stop(self._endings.drain)
 
     async def start(self, visit: Visit) -> Response:
         """End the session, clear the cookies, give the refresh token back, tell the provider.
@@ -53,10 +57,14 @@ class Logout:
         try:
             session = await visit.connection.load()
             if session is None:
+                if meant and visit.connection.left_alone:
+                    await visit.connection.log_out()
                 return redirect(target)
             meant = meant or self._knows(visit, session)
             if meant:
-                return await self._end(visit, session, target)
+                # In a task of its own: a browser that goes away leaves no logout half done.
+                end = partial(self._end, visit, session, target)
+                return await self._endings.run(object(), end)
         except StoreUnavailable as error:
             if not meant:
                 raise

@@ -65,7 +65,7 @@ class TokenManagementMiddleware:
         self._routes = Routes(auth, self._source, cookie=cookie)
         self._origins = frozenset(url.origin for url in urls)
         # What travels in cookies is here already.
-        self._preload = auth.settings.server_side and auth.settings.preload
+        self._preload = auth.has_store and auth.settings.preload
         login = f"{urls[0].path}{auth.settings.prefix}/login"
         self._scheme = security_scheme(cookie=cookie.full_name, login=login)
         self._documented = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import SessionNotLoaded, StoreUnavailable
 from ..tokens.models import LOGIN
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from ..tokens.models import AccessToken, Target
     from ..tokens.session import Session, User
     from .cookies import Headers
-
-LEFT_ALONE: Final = ("newer_format", "unknown_key")
-"""Why something may be unreadable for this process and not for another one of the same app,
-while a new release or a new key is being rolled out: it is no session here, and stays."""
 
 
 def carries(headers: Headers, name: bytes) -> bool:
@@ -58,6 +54,11 @@ class NewSession:
 class SessionState(Protocol):
     """What one browser carries, and how it is read and written."""
 
+    @property
+    def left_alone(self) -> bool:
+        """Whether what was read is no session here, and may be one for a newer process."""
+        ...
+
     async def fetch(self) -> None:
         """Do the I/O that reading needs. That a store is out of reach is told by the readers."""
         ...
@@ -81,6 +82,10 @@ class SessionState(Protocol):
 
     async def end(self, session: Session | None) -> Session | None:
         """End the session for good, and return its newest version, whose tokens go back."""
+        ...
+
+    def forget(self, session: Session | None) -> None:
+        """Take `session` for ended in this process, where it could not be ended for all."""
         ...
 
     def install(self, new: NewSession) -> None:
@@ -231,6 +236,11 @@ class ConnectionSession:
         return session
 
     @property
+    def left_alone(self) -> bool:
+        """Whether the browser has what is no session here, and may be one for a newer process."""
+        return self.session is None and self.carried and self._opened.left_alone
+
+    @property
     def user(self) -> User | None:
         """The user who is logged in; None if nobody is. Raises as `session`."""
         session = self.session
@@ -283,6 +293,7 @@ class ConnectionSession:
 
     def forget(self) -> None:
         """Let the browser forget the session, though it could not be ended."""
+        self._opened.forget(self._session)
         self._renewed = True
         self.adopt(None)
         self.data.replace({})

@@ -16,8 +16,8 @@ from ..events import CookieRejected, StoreFailed
 from ..protocol.json import InvalidJSON
 from ..sealing import Unsealable
 from ..stores.sessions import session_key
-from ..tokens.session_format import InvalidSession, NewerFormat
-from .session import LEFT_ALONE, NewSession, carries, touch_interval
+from ..tokens.session_format import LEFT_ALONE, InvalidSession, NewerFormat
+from .session import NewSession, carries, touch_interval
 from .session_id import IdCookie, new_id
 
 if TYPE_CHECKING:
@@ -91,16 +91,22 @@ class StoredSource:
         if len(self._seen) > _SEEN:
             self._seen.popitem(last=False)
 
+    def lose_sight(self, key: str) -> None:
+        """Forget that the session was seen."""
+        self._seen.pop(key, None)
+
 
 class StoredState:
     """What one browser carries of server-side sessions. A `SessionState`."""
 
     __slots__ = (
         "_again_at",
+        "_data_stay",
         "_failure",
         "_fetched",
         "_foreign",
         "_headers",
+        "_left_alone",
         "_login",
         "_login_data",
         "_login_entry",
@@ -126,6 +132,8 @@ class StoredState:
         self._session: Session | None = None
         self._session_read = False
         self._foreign = False
+        self._left_alone = self._login.rejected in LEFT_ALONE
+        self._data_stay = False
         self._new: NewSession | None = None
 
     def _read(self, cookie: IdCookie) -> CarriedId:
@@ -133,6 +141,11 @@ class StoredState:
         if carried.rejected:
             self._source.management.emit(CookieRejected(reason=carried.rejected))
         return carried
+
+    @property
+    def left_alone(self) -> bool:
+        """See `SessionState`."""
+        return self._left_alone
 
     # ----------------------------------------------------------------- reading
 
@@ -181,7 +194,8 @@ class StoredState:
             reason = "newer_format" if isinstance(error, NewerFormat) else "invalid"
         if reason:
             management.emit(CookieRejected(reason=reason))
-            self._foreign = reason not in LEFT_ALONE
+            self._left_alone = reason in LEFT_ALONE
+            self._foreign = not self._left_alone
             return None
         if session is None or not management.accepts(session):
             self._foreign = True
@@ -200,7 +214,10 @@ class StoredState:
             return self._source.records.open_data(key, entry, anonymous=anonymous)
         except (Unsealable, InvalidJSON) as error:
             reason = str(error)
-        if anonymous:
+        if reason == "newer_format":
+            # What a visitor had gives way when the app writes anew; what is of a login does not.
+            self._data_stay = not anonymous
+        elif anonymous:
             self._visit_data = None
         self._source.management.emit(CookieRejected(reason=reason))
         return {}
@@ -215,11 +232,17 @@ class StoredState:
     async def end(self, session: Session | None) -> Session | None:
         """See `SessionState`."""
         last = None
+        # First, so that no late answer finds that an id leads nowhere before it is noted.
+        for carried in (self._login, self._visit):
+            await self._leave(carried)
         if self._login.key and not self._foreign:
             last = await self._source.records.end(self._login.key)
         if self._visit.key:
             await self._source.records.end(self._visit.key)
         return last
+
+    def forget(self, session: Session | None) -> None:
+        """See `SessionState`. Only the store can tell what has ended."""
 
     def install(self, new: NewSession) -> None:
         """See `SessionState`."""
@@ -237,11 +260,11 @@ class StoredState:
         if renewed and session is None:
             return source.login.clear(self._login) + source.visit.clear(self._visit)
         if not self._has_record:
-            return self._drop_login() + await self._save_visit(data)
+            return await self._drop_login() + await self._save_visit(data)
         if session is None and self._session is not None:
             # It ended while it was being answered: nothing of it is kept, or kept longer.
             return []
-        if data is not None and self._login.key:
+        if data is not None and self._login.key and not self._data_stay:
             await self._write(self._login.key, self._login_data, data, session, anonymous=False)
         return await self._keep_login(session)
 
@@ -250,14 +273,26 @@ class StoredState:
         if session is None or key is None or credential is None:
             return []
         carried = (self._login_entry, self._login_data)
-        if await self._touch(key, *carried, session.expires_at) and self._login.outdated:
+        touched = await self._touch(key, *carried, session.expires_at)
+        if touched and self._login.outdated and await self._is_there(key):
             max_age = session.expires_at - self._source.management.clock()
             return self._source.login.write(credential, self._login, max_age=max_age)
         return []
 
-    def _drop_login(self) -> list[bytes]:
+    async def _is_there(self, key: str) -> bool:
+        """Tell whether a session is still there: it may have ended for a login in another tab.
+
+        The cookie of that one must not be replaced by this one's, signed anew.
+        """
+        try:
+            entry, _ = await self._source.records.fetch(key)
+        except StoreUnavailable:
+            return False
+        return entry is not None
+
+    async def _drop_login(self) -> list[bytes]:
         """Delete a cookie that leads nowhere. One that leads to what is not ours stays."""
-        if self._foreign or not self._is_dead(self._login):
+        if self._foreign or not await self._leave(self._login):
             return []
         return self._source.login.clear(self._login)
 
@@ -270,7 +305,7 @@ class StoredState:
         if key is None or entry is None:
             if data:
                 return await self._begin_visit(data)
-            return source.visit.clear(self._visit) if self._is_dead(self._visit) else []
+            return source.visit.clear(self._visit) if await self._leave(self._visit) else []
         if data is not None:
             if not data and await source.records.forget_data(key, version=entry.version):
                 return source.visit.clear(self._visit)
@@ -284,6 +319,7 @@ class StoredState:
     async def _begin_visit(self, data: SessionData) -> list[bytes]:
         credential = new_id()
         await self._write(session_key(credential), None, data, None, anonymous=True)
+        await self._leave(self._visit)
         return self._source.visit.write(credential, self._visit, max_age=self._longest)
 
     async def _write(
@@ -319,18 +355,19 @@ class StoredState:
             await source.records.touch(key, expires_at=expires_at)
             await source.records.reseal(key, session, data, expires_at=expires_at)
         except StoreUnavailable as error:
+            # What was not done is done by the next request, not a minute later.
+            source.lose_sight(key)
             source.management.emit(StoreFailed(operation="touch", error=str(error)))
         return True
 
-    def _is_dead(self, carried: CarriedId) -> bool:
-        """Tell whether a cookie that leads to nothing of ours may be deleted.
-
-        A login in another tab may have replaced it a moment ago: the new one must not be
-        lost to an answer that is late.
-        """
+    async def _leave(self, carried: CarriedId) -> bool:
+        """Tell whether the answer may delete this cookie, which leads to nothing of ours."""
         if carried.key is None:
             return carried.rejected is not None and carried.rejected not in LEFT_ALONE
-        return not self._source.was_seen(carried.key, within=2 * self._source.interval)
+        try:
+            return await self._source.records.give_up(carried.key)
+        except StoreUnavailable:
+            return False
 
     @property
     def _longest(self) -> float:
