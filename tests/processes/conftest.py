@@ -34,7 +34,8 @@ class Workers:
     store: str
     listening: socket.socket
     secret_key: str
-    count: int = field(default=2, init=False)
+    sessions: str
+    count: int
     cookies: httpx.Cookies = field(default_factory=httpx.Cookies)
     _process: subprocess.Popen[str] | None = None
     _connected: list[httpx.AsyncClient] = field(default_factory=list)
@@ -55,6 +56,7 @@ class Workers:
             "TEST_ISSUER": self.provider.issuer,
             "TEST_URL": self.url,
             "TEST_SECRET_KEY": self.secret_key,
+            "TEST_SESSIONS": self.sessions,
         }
         self._process = subprocess.Popen(
             command,
@@ -131,14 +133,28 @@ class Workers:
             await self._connected.pop().aclose()
 
 
-@pytest.fixture(scope="module", params=("sqlite", "redis"))
+@pytest.fixture(scope="module")
+def count() -> int:
+    """How many workers there are."""
+    return 2
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("sqlite", "stored"), ("redis", "stored"), ("sqlite", "cookie"), ("redis", "cookie")],
+    ids="-".join,
+)
 def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, count: int
 ) -> Iterator[Workers]:
-    """Workers that serve `app.py` on one store, and the provider that they use."""
+    """Workers that serve `app.py`, and the provider that they use.
+
+    Sessions are in a store, or in cookies with a store that coordinates.
+    """
     folder = tmp_path_factory.mktemp("processes")
+    kind, sessions = request.param
     store = str(folder / "sessions.db")
-    if request.param == "redis":
+    if kind == "redis":
         store = request.getfixturevalue("redis_url")
     (folder / "deaths").mkdir()
     with listen("127.0.0.1", 0) as listening:
@@ -148,7 +164,8 @@ def server(
             "http://127.0.0.1:0", clients=[app], users=[User("alice", name="Alice")]
         )
         with serve(provider):
-            workers = Workers(provider, folder, store, listening, secrets.token_urlsafe(48))
+            key = secrets.token_urlsafe(48)
+            workers = Workers(provider, folder, store, listening, key, sessions, count)
             try:
                 workers.start()
                 yield workers
