@@ -116,6 +116,27 @@ async def test_an_end_wins_against_a_refresh_under_way(make_site, stored):
     assert await site.auth.sessions.list(sub="alice") == ()
 
 
+@pytest.mark.case(241)
+async def test_a_providers_end_of_a_session_wins_against_its_refresh_under_way(make_site, stored):
+    """It names the session by `sid`, as its logout token does."""
+    site = make_site(stored)
+    browser, other = await log_in(site), await log_in(site)
+    site.clock.advance(3600)
+    gate = site.provider.hold("token", after_acting=True)
+    asked = asyncio.ensure_future(browser.get("/token"))
+    await gate.entered.wait()
+    sid = await sid_of(site, browser)
+    assert await site.auth.sessions.end(sid=sid) == 1
+    gate.release()
+    assert (await asked).status_code == 401
+    await site.auth.revoker.drain(timeout=10)
+    (ended,) = [family.grant.sid for family in site.provider.families if family.ended]
+    assert ended == sid
+    assert await site.auth.stored.look_up(browser.session) is None
+    assert await site.who(browser) == ""
+    assert (await other.get("/token")).status_code == 200
+
+
 async def test_a_login_under_way_does_not_survive_the_end_of_what_it_begins(make_site, stored):
     """Between the entry in the index and the record itself, an end finds the entry."""
     site = make_site(stored)
