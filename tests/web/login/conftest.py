@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx
@@ -28,12 +28,15 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from redis_server import TimedStore
+    from tokenward.clock import Clock
     from tokenward.events import Event
-    from tokenward.tokens.interfaces import Entry, Lease
+    from tokenward.tokens.interfaces import Entry, Lease, Store
 
 KEY: Final = "fuvQBj8B5pts7Km2TfoqPp9ocLVoYlb1z0okhjW-0eHqN5Eh610NzZL7I6tl265Q"
 ORIGIN: Final = "https://app.test"
 NAVIGATION: Final = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+STORED: Final = ("memory", "sqlite", "redis")
 SAME_ORIGIN: Final = {**NAVIGATION, "sec-fetch-site": "same-origin"}
 
 
@@ -56,11 +59,11 @@ class Wire(httpx.AsyncBaseTransport):
         return await self._transport.handle_async_request(request)
 
 
-class FaultyStore(MemoryStore):
+class FaultyStore:
     """A store that is out of reach for the operations named in `down`."""
 
-    def __init__(self, clock: FrozenClock) -> None:
-        super().__init__(clock=clock)
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
         self.down: set[str] = set()
         self.keys: set[str] = set()
         """Every key that was ever written."""
@@ -73,28 +76,51 @@ class FaultyStore(MemoryStore):
 
     async def get(self, key: str) -> Entry | None:
         self._check("get")
-        return await super().get(key)
+        return await self.inner.get(key)
 
     async def get_many(self, *keys: str) -> tuple[Entry | None, ...]:
         self._check("get_many")
-        return await super().get_many(*keys)
+        return await self.inner.get_many(*keys)
 
     async def put(self, key: str, value: bytes, *, ttl: float, version: int | None) -> int:
         self._check("put")
         self.keys.add(key)
-        return await super().put(key, value, ttl=ttl, version=version)
+        return await self.inner.put(key, value, ttl=ttl, version=version)
 
     async def touch(self, *keys: str, ttl: float) -> None:
         self._check("touch")
-        await super().touch(*keys, ttl=ttl)
+        await self.inner.touch(*keys, ttl=ttl)
 
     async def delete(self, key: str, *, version: int | None = None, tombstone: float = 0.0) -> bool:
         self._check("delete")
-        return await super().delete(key, version=version, tombstone=tombstone)
+        return await self.inner.delete(key, version=version, tombstone=tombstone)
 
     async def acquire(self, key: str, *, ttl: float) -> Lease | None:
         self._check("mark" if key.endswith(":used") else "acquire")
-        return await super().acquire(key, ttl=ttl)
+        return await self.inner.acquire(key, ttl=ttl)
+
+    async def renew(self, lease: Lease, *, ttl: float) -> bool:
+        self._check("renew")
+        return await self.inner.renew(lease, ttl=ttl)
+
+    async def release(self, lease: Lease) -> None:
+        self._check("release")
+        await self.inner.release(lease)
+
+    async def add(self, index: str, member: str, *, ttl: float) -> None:
+        self._check("add")
+        await self.inner.add(index, member, ttl=ttl)
+
+    async def members(self, index: str) -> frozenset[str]:
+        self._check("members")
+        return await self.inner.members(index)
+
+    async def discard(self, index: str, member: str) -> None:
+        self._check("discard")
+        await self.inner.discard(index, member)
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
 
 
 class Browser:
@@ -305,22 +331,49 @@ def make_provider(clock: FrozenClock, issuer: str = "https://op.test") -> Provid
     )
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test over every store, but those that say themselves which kinds they want."""
+    wanted = set(metafunc.fixturenames)
+    if "usual_kind" in wanted and not wanted & {"kind", "any_site"}:
+        metafunc.parametrize("usual_kind", STORED, indirect=True)
+
+
 @pytest.fixture
-def make_login_site(op: Provider, frozen_clock: FrozenClock, tmp_path: Path) -> Callable[..., Site]:
+def usual_kind(request: pytest.FixtureRequest) -> str:
+    """Return the kind of sessions of a site that is not told."""
+    kind: str = getattr(request, "param", "memory")
+    return kind
+
+
+@pytest.fixture
+async def make_login_site(
+    op: Provider,
+    frozen_clock: FrozenClock,
+    tmp_path: Path,
+    redis_store: Callable[[Clock], TimedStore],
+    usual_kind: str,
+) -> AsyncIterator[Callable[..., Site]]:
     """Return a factory of sites. `provider` are settings of the `OpenIDProvider`."""
+    sites: list[Site] = []
+
+    def make_store(kind: str) -> FaultyStore | None:
+        match kind:
+            case "cookie":
+                return None
+            case "sqlite":
+                return FaultyStore(SQLiteStore(tmp_path / "sessions.db", clock=frozen_clock))
+            case "redis":
+                return FaultyStore(cast("Store", redis_store(frozen_clock)))
+            case _:
+                return FaultyStore(MemoryStore(clock=frozen_clock))
 
     def make(
-        kind: str = "memory", *, provider: Mapping[str, Any] | None = None, **settings: Any
+        kind: str = usual_kind, *, provider: Mapping[str, Any] | None = None, **settings: Any
     ) -> Site:
         wire = Wire(op)
         events: list[Event] = []
         client = make_client(op, wire, frozen_clock, **(provider or {}))
-        store = {
-            "memory": lambda: FaultyStore(frozen_clock),
-            "sqlite": lambda: SQLiteStore(tmp_path / "sessions.db", clock=frozen_clock),
-            "cookie": lambda: None,
-            "cookie+store": lambda: FaultyStore(frozen_clock),
-        }[kind]()
+        store = make_store(kind)
         given: dict[str, Any] = {
             "public_url": ORIGIN,
             "secret_key": KEY,
@@ -332,9 +385,14 @@ def make_login_site(op: Provider, frozen_clock: FrozenClock, tmp_path: Path) -> 
         if "providers" not in given:
             given["provider"] = client
         auth = TokenManagement(**given)
-        return Site(make_app(auth), auth, op, wire, frozen_clock, events, store)
+        sites.append(Site(make_app(auth), auth, op, wire, frozen_clock, events, store))
+        return sites[-1]
 
-    return make
+    yield make
+    for site in sites:
+        await site.settle()
+        if isinstance(site.store, FaultyStore):
+            await site.store.aclose()
 
 
 def make_client(op: Provider, wire: Wire, clock: FrozenClock, **settings: Any) -> OpenIDProvider:
@@ -359,11 +417,11 @@ def other_provider(frozen_clock: FrozenClock) -> tuple[Provider, OpenIDProvider]
 
 @pytest.fixture
 def site(make_login_site: Callable[..., Site]) -> Site:
-    """Return a site with sessions in memory, for what is the same wherever they rest."""
+    """Return a site with sessions in a store, each in turn."""
     return make_login_site()
 
 
-@pytest.fixture(params=["cookie", "memory", "sqlite"])
+@pytest.fixture(params=["cookie", *STORED])
 def any_site(request: pytest.FixtureRequest, make_login_site: Callable[..., Site]) -> Site:
     """Return sites with each kind of session."""
     return make_login_site(request.param)

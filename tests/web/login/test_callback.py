@@ -253,7 +253,7 @@ async def test_a_script_is_told_in_json(site: Any) -> None:
 
 @pytest.mark.case(50)
 @pytest.mark.case(49)
-@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite", "cookie+store"])
+@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite", "redis", "cookie+store"])
 async def test_an_answer_opened_in_another_browser_logs_nobody_in(
     make_login_site: Any, kind: str
 ) -> None:
@@ -303,7 +303,7 @@ async def test_an_answer_to_a_request_without_state_is_refused(site: Any, alter:
 
 
 @pytest.mark.case(55)
-@pytest.mark.parametrize("kind", ["cookie", "memory"])
+@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite", "redis"])
 @pytest.mark.parametrize(
     "spoil", ["tampered", "truncated", "session", "other-attempt", "other-key"]
 )
@@ -338,7 +338,7 @@ async def test_an_attempt_that_cannot_be_read_is_refused_and_cleared(
 
 
 @pytest.mark.case(55)
-@pytest.mark.parametrize("kind", ["cookie", "memory"])
+@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite", "redis"])
 async def test_an_attempt_pasted_as_a_session_is_none(make_login_site: Any, kind: str) -> None:
     site = make_login_site(kind)
     browser = site.browser()
@@ -609,7 +609,7 @@ async def come_back(browser: Any, fields: dict[str, str]) -> tuple[Any, Any]:
     return answer, await browser.get(answer.headers["location"], sec_fetch_site="cross-site")
 
 
-@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite"])
+@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite", "redis"])
 @pytest.mark.parametrize("again", ["alice", "bob"])
 async def test_a_login_by_form_ends_the_session_that_it_takes_the_place_of(
     make_login_site: Any, parse: Any, kind: str, again: str
@@ -668,7 +668,7 @@ async def test_a_long_answer_takes_several_cookies_and_all_of_them_go(
 
 
 @pytest.mark.case(68)
-def test_form_post_needs_https(make_login_site: Any) -> None:
+async def test_form_post_needs_https(make_login_site: Any) -> None:
     site = make_login_site(
         provider={"response_mode": "form_post"},
         public_url="http://localhost:8000",
@@ -815,7 +815,7 @@ async def test_a_session_that_was_planted_before_the_login_is_not_kept(any_site:
 
 
 @pytest.mark.case(77)
-@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite"])
+@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite", "redis"])
 async def test_only_what_is_named_survives_the_login_of_a_visitor(
     make_login_site: Any, kind: str
 ) -> None:
@@ -831,7 +831,7 @@ async def test_only_what_is_named_survives_the_login_of_a_visitor(
 
 @pytest.mark.case(77)
 @pytest.mark.case(78)
-@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite"])
+@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite", "redis"])
 async def test_another_user_in_the_same_browser_takes_over_nothing(
     make_login_site: Any, kind: str
 ) -> None:
@@ -864,7 +864,7 @@ async def test_the_old_refresh_token_stays_where_that_is_wanted(make_login_site:
 # ----------------------------------------------------------------- what the app has to say
 
 
-@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite"])
+@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite", "redis"])
 async def test_the_app_may_add_to_the_session(make_login_site: Any, kind: str) -> None:
     async def on_login(user: Any, tokens: Any) -> dict[str, Any]:
         assert tokens.access_token.value
@@ -902,7 +902,7 @@ HOOKS: Final = [raising(LoginFailed("not_a_member")), raising(LoginFailed("on_lo
 
 
 @pytest.mark.case(88)
-@pytest.mark.parametrize("kind", ["cookie", "memory"])
+@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite", "redis"])
 @pytest.mark.parametrize(
     ("hook", "reason"),
     [
@@ -998,7 +998,7 @@ async def test_a_session_that_cookies_cannot_hold_is_a_refusal_that_names_the_li
     assert site.live_families() == set()
 
 
-@pytest.mark.parametrize("kind", ["cookie", "memory"])
+@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite", "redis"])
 async def test_a_session_that_the_provider_ends_before_it_begins_is_refused(
     make_login_site: Any, kind: str
 ) -> None:

@@ -178,7 +178,7 @@ async def test_a_bad_id_token_makes_no_session_and_touches_none(site: Any, fault
     assert site.exchanges == 2
 
 
-@pytest.mark.parametrize("kind", ["cookie", "sqlite"])
+@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite", "redis"])
 @pytest.mark.parametrize(
     "fault", [BrokenSignature(), WrongClaim({"nonce": "x"}), UnsignedIdToken()], ids=repr
 )

@@ -472,7 +472,9 @@ async def test_the_query_chooses_between_two_providers(
 
 
 @pytest.mark.parametrize("path", ["/auth/login", "/auth/logout", "back", "/back/", "//back"])
-def test_a_callback_that_cannot_be_reached_stops_the_start(make_login_site: Any, path: str) -> None:
+async def test_a_callback_that_cannot_be_reached_stops_the_start(
+    make_login_site: Any, path: str
+) -> None:
     site = make_login_site(provider={"redirect_path": path})
     with pytest.raises(ConfigurationError, match="redirect_path"):
         site.app.build_middleware_stack()
@@ -584,6 +586,6 @@ async def test_a_logout_may_lead_to_an_allowed_origin(make_login_site: Any, pars
         "https://spa.test",
     ],
 )
-def test_an_inexact_origin_stops_the_start(make_login_site: Any, entries: Any) -> None:
+async def test_an_inexact_origin_stops_the_start(make_login_site: Any, entries: Any) -> None:
     with pytest.raises(ConfigurationError, match="allowed_return_origins"):
         make_login_site(allowed_return_origins=entries)

@@ -154,7 +154,7 @@ async def test_no_answer_is_spent_while_there_are_no_keys(any_site: Any, fault: 
 
 
 @pytest.mark.case(80)
-@pytest.mark.parametrize("kind", ["cookie", "memory"])
+@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite", "redis"])
 @pytest.mark.parametrize(
     ("fault", "status"),
     [
@@ -253,7 +253,7 @@ async def test_a_bad_login_is_answered_though_its_tokens_cannot_be_given_back(si
 # ----------------------------------------------------------------- the store
 
 
-@pytest.mark.parametrize("kind", ["memory", "cookie+store"])
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "redis", "cookie+store"])
 @pytest.mark.parametrize("logged_in", [True, False])
 async def test_an_answer_while_the_store_is_down_spends_nothing(
     make_login_site: Any, kind: str, logged_in: bool
@@ -322,7 +322,7 @@ async def test_a_login_can_begin_while_the_store_is_down(site: Any) -> None:
 
 @pytest.mark.case(404)
 @pytest.mark.case(408)
-@pytest.mark.parametrize("kind", ["cookie", "memory"])
+@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite", "redis"])
 async def test_no_secret_of_a_whole_visit_is_logged_at_any_level(
     make_login_site: Any, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:

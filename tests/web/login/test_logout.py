@@ -235,7 +235,7 @@ async def test_a_form_of_the_app_needs_no_more(site: Any, headers: dict[str, str
 
 
 @pytest.mark.case(312)
-@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite"])
+@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite", "redis"])
 @pytest.mark.parametrize(
     "sid", ["none", "empty", "wrong", "another-session", "twice", "session-id"]
 )
@@ -452,7 +452,7 @@ async def test_a_token_that_the_provider_has_forgotten_counts_as_revoked(site: A
 
 @pytest.mark.case(321)
 @pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize("kind", ["cookie", "memory"])
+@pytest.mark.parametrize("kind", ["cookie", "memory", "sqlite", "redis"])
 @pytest.mark.parametrize(
     ("fault", "calls"),
     [

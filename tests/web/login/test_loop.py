@@ -121,7 +121,7 @@ async def test_a_login_that_stuck_makes_those_before_it_not_count(any_site: Any)
             browser.app.cookies.delete(name, domain="app.test", path="/")
 
 
-@pytest.mark.parametrize("kind", ["memory", "cookie+store"])
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "redis", "cookie+store"])
 async def test_a_store_that_is_down_says_nothing_of_the_last_login(
     make_login_site: Any, kind: str
 ) -> None:
