@@ -79,7 +79,7 @@ def assert_nothing_leaks(error: BaseException) -> None:
     assert error.__context__ is None
     assert error.__cause__ is None
     told = traceback.TracebackException.from_exception(error, capture_locals=True)
-    ours = [frame for frame in told.stack if "tokenward" in frame.filename]
+    ours = [frame for frame in told.stack if "/src/tokenward/" in frame.filename]
     assert CANARY not in repr([(frame.line, frame.locals) for frame in ours if frame.locals])
     assert CANARY not in f"{error} {error.args!r} {vars(error)!r}"
 
