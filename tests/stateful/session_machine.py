@@ -166,9 +166,15 @@ class SessionMachine(RuleBasedStateMachine):
             browser, worker, target, old=old, certain=certain, applies=apply
         )
         self.book.exchanges.append(exchange)
-        answer = await self.world.send(
-            worker, path or target, cookies=exchange.cookies, headers=headers, method=method
-        )
+        try:
+            answer = await self.world.send(
+                worker, path or target, cookies=exchange.cookies, headers=headers, method=method
+            )
+        except asyncio.CancelledError:
+            # What it began goes on, and what is sealed anew then tells nobody.
+            if exchange.login and self.book.is_readable(exchange.login, worker):
+                exchange.login.sealed.add(self.world.workers[worker].keys[0])
+            raise
         exchange.answer = answer
         exchange.was_troubled = exchange.was_troubled or self.world.is_troubled
         if apply:
@@ -780,9 +786,13 @@ class SessionMachine(RuleBasedStateMachine):
             case "administrator" if not self.world.in_cookies:
                 await self._end_all(login, worker, "sid")
             case "login":
+                is_known = self.book.is_readable(login, worker)
                 attempt = await self.start(browser, worker, sub, None)
                 if attempt:
                     await self.finish(attempt, worker)
+                if attempt and attempt.login and not is_known:
+                    # Nobody could tell those who answer for the old session that it is over.
+                    attempt.login.excuses.add("a late answer")
             case "leave":
                 for task in tasks:
                     task.cancel()
@@ -845,17 +855,22 @@ class SessionMachine(RuleBasedStateMachine):
 
         self.run(step())
 
-    @rule(worker=workers)
-    def a_worker_is_deployed_with_other_keys(self, worker: int) -> None:
-        """One after the other: first [new, old] everywhere, then [new]."""
-        if min(self.stages) >= LAST_STAGE:
-            return
+    @rule(worker=workers, hasty=st.booleans())
+    def a_worker_is_deployed_with_other_keys(self, worker: int, hasty: bool) -> None:
+        """One after the other: [old, new] everywhere, then [new, old], then [new].
+
+        Who is hasty leaves the first step out: processes meet what they cannot read yet.
+        """
         number = self.worker(worker)
         if self.stages[number] > min(self.stages):
             number = 1 - number
-        self.stages[number] += 1
-        newest = (self.stages[number] + 1) // 2
-        keys = (newest, newest - 1) if self.stages[number] % 2 else (newest,)
+        stage = self.stages[number]
+        stage += 2 if hasty and stage % 3 == 0 else 1
+        if stage > LAST_STAGE:
+            return
+        self.stages[number] = stage
+        old = stage // 3
+        keys = ((old,), (old, old + 1), (old + 1, old))[stage % 3]
 
         async def step() -> None:
             await self.world.deploy(number, keys)

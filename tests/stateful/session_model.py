@@ -112,6 +112,9 @@ class Visitor:
     finished: list[float] = field(default_factory=list)
     """When it finished logins, for the guard against loops."""
     past: list[Snapshot] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
+    """Sign-ons that it lost. A cookie may go on naming one: a process that cannot ask its store
+    does not know."""
 
 
 @dataclass
@@ -278,11 +281,13 @@ class Book:
                 continue
             if session is None:
                 self.end(login, "lost", owed=False)
+                visitor.lost.add(login.sid)
                 visitor.login = None
             elif self._is_current(session) and not self.world.is_busy:
                 login.excuses -= {"unanswered", "unreceived", "unsaved"}
         self._read = len(self.world.op.requests)
         for login in self.logins:
+            login.excuses.discard("a late answer")
             generation = self.families[login.sid].generation
             if generation != login.generation:
                 login.seen_last = now
@@ -300,13 +305,18 @@ class Book:
         """Note why sessions may be lost, by what the provider was asked since the last look."""
         self._note_lost_answers()
         broken = any(worker.store.is_broken for worker in self.world.workers)
-        unanswered = {record.sub for record in self._new_records() if not record.answered}
+        records = self._new_records()
+        unanswered = {record.sub for record in records if not record.answered}
+        answered = {record.sub for record in records}
         for login in self.logins:
             # What was asked for in this step or before, and is lost now.
             if login.sub in unanswered and not login.over:
                 login.excuses.add("unanswered")
             if self.families[login.sid].generation == login.generation:
                 continue
+            if login.sub not in answered:
+                # The provider has acted, and is still about to answer.
+                login.excuses.add("unanswered")
             if broken:
                 login.excuses.add("unsaved")
             received = any(each.gave_cookie for each in self.exchanges if each.login is login)

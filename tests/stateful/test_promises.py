@@ -1,6 +1,7 @@
 """Users, providers, stores and operators do what they like; what was promised holds.
 
-`STATEFUL_EXAMPLES=2000` is the nightly size, with other examples every time.
+`STATEFUL_EXAMPLES=2000` is the nightly size, with other examples every time. A story that
+fails is told as it was found; `STATEFUL_SHRINK=1` makes it shorter, which takes minutes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from session_machine import STEPS, SessionMachine
 
@@ -21,6 +22,7 @@ SHARES = {"memory": 0.3, "sqlite": 0.15, "redis": 0.15, "cookie": 0.2, "cookie+s
 
 EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "200"))
 IS_NIGHTLY = "STATEFUL_EXAMPLES" in os.environ
+PHASES = (Phase.generate, *([Phase.shrink] if "STATEFUL_SHRINK" in os.environ else []))
 
 
 @pytest.mark.case(50)
@@ -42,6 +44,7 @@ def test_the_promises_hold_whatever_happens(kind: str, places: Places) -> None:
             derandomize=not IS_NIGHTLY,
             database=None,
             deadline=None,
+            phases=PHASES,
             suppress_health_check=list(HealthCheck),
             print_blob=True,
         ),
