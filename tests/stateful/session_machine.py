@@ -246,7 +246,8 @@ class SessionMachine(RuleBasedStateMachine):
             return
         if not exchange.is_store_broken:
             login.seen = now
-        clean = not exchange.is_store_broken and not self.world.is_busy
+        # What workers write at once is sealed with the key of one of them.
+        clean = not (exchange.is_store_broken or self.world.is_busy or self.world.is_rolling)
         if worker.number not in login.sighted and clean and not exchange.was_troubled:
             login.sealed = {worker.keys[0]}
         else:
