@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -32,14 +33,15 @@ from tokenward.stores.memory import MemoryStore
 from tokenward.stores.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
+    import redis
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp
 
-    from redis_server import TimedStore
+    from redis_server import RedisServer, TimedStore
     from tokenward.clock import Clock
     from tokenward.events import Event
     from tokenward.testing import FrozenClock, Provider
@@ -304,6 +306,19 @@ def shared_store(
         else cast("Store", redis_store(frozen_clock))
     )
     return lambda: store
+
+
+@pytest.fixture
+def server(own_redis: Callable[..., RedisServer]) -> RedisServer:
+    """A Redis server that the test may break."""
+    return own_redis()
+
+
+@pytest.fixture
+def admin(server: RedisServer) -> Iterator[redis.Redis]:
+    """A client to do things to the server with."""
+    with closing(server.client()) as client:
+        yield client
 
 
 @pytest.fixture(params=("stored", "cookie"))

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
 
 import pytest
 
 from tokenward.stores.redis import RedisStore
 
 HOUR = 3600
-
-
-@pytest.fixture
-async def server(own_redis):
-    return own_redis()
-
-
-@pytest.fixture
-def admin(server):
-    """A client to do things to the server with."""
-    with closing(server.client()) as client:
-        yield client
 
 
 @pytest.fixture
