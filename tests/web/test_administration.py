@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tokenward import OpenIDProvider
-from tokenward.errors import ConfigurationError, StoreUnavailable
+from tokenward.errors import ConfigurationError, Conflict, StoreUnavailable
 from tokenward.events import SessionEnded
 from tokenward.stores.memory import MemoryStore
 
@@ -135,6 +135,27 @@ async def test_a_providers_end_of_a_session_wins_against_its_refresh_under_way(m
     assert await site.auth.stored.look_up(browser.session) is None
     assert await site.who(browser) == ""
     assert (await other.get("/token")).status_code == 200
+
+
+@pytest.mark.case(240)
+@pytest.mark.parametrize("ending", ["administrator", "logout", "refused"])
+async def test_whatever_ended_a_session_nothing_in_flight_writes_it_again(
+    make_site, stored, ending
+):
+    site = make_site(stored)
+    browser = await log_in(site)
+    session = await site.auth.stored.look_up(browser.session)
+    if ending == "administrator":
+        await site.auth.sessions.end(id=session.id)
+    elif ending == "logout":
+        await browser.post("/auth/logout", headers={"origin": "https://app.test"})
+    else:
+        site.provider.end_grants("alice")
+        site.clock.advance(3600)
+        assert (await browser.get("/token")).status_code == 401
+    with pytest.raises(Conflict):
+        await site.auth.stored.create(session)
+    assert await site.auth.stored.look_up(session.id) is None
 
 
 async def test_a_login_under_way_does_not_survive_the_end_of_what_it_begins(make_site, stored):
