@@ -19,6 +19,8 @@ READONLY         REPLICAOF for 3 s
 out of memory    maxmemory 1mb, noeviction, for 3 s
 flush            FLUSHALL
 
+What is broken for seconds stays broken until somebody noticed.
+
 The provider writes down each rotation: which worker asked (a header tells), which token was
 spent, which was given. A rotation was acknowledged if the token that it gave is good for
 something: it is spent later, or is in the store at the end, where the workers are asked for the
@@ -64,6 +66,9 @@ if TYPE_CHECKING:
 OVERLAP: Final = 30.0
 BACKLOG: Final = 5.0
 """Seconds that a worker needs for all who came while it stood still, and a little more."""
+ALL_EXPIRE: Final = 10.0
+"""Seconds in which every token expires, and a little more: a server that takes no writes is
+noticed by who must write, and for a second that may be nobody."""
 LOGINS: Final = 5.0
 """Seconds that two cores need to log everybody in again, and a little more."""
 NO_LOOP: Final = 30.0
@@ -155,8 +160,10 @@ def fault(
     async def break_and_mend(site: Site) -> None:
         for _ in range(site.times):
             site.faults += 1
+            begun = time.monotonic()
             break_it(site.server)
             await asyncio.sleep(min(seconds, site.seconds / 5))
+            await site.crowd.until_noticed(since=begun, seconds=ALL_EXPIRE)
             mend(site.server)
             await site.calm(calm)
 

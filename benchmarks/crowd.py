@@ -88,6 +88,14 @@ class Crowd:
         """Return the digests of the refresh tokens that are in the store."""
         return set(await asyncio.gather(*(user.kept() for user in self.users)))
 
+    async def until_noticed(self, *, since: float, seconds: float) -> None:
+        """Wait until somebody who asked after `since` got another answer than 200."""
+        deadline = since + seconds
+        while time.monotonic() < deadline:
+            if any(s.sent >= since and s.outcome != "200" for s in self.tally.samples):
+                return
+            await asyncio.sleep(0.1)
+
     async def until_well(self, *, since: float, seconds: float) -> None:
         """Wait until every user got a good answer to what he asked after `since`."""
         deadline = time.monotonic() + seconds
