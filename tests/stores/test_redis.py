@@ -654,6 +654,39 @@ async def test_nobody_waits_for_his_turn_for_ever(monkeypatch: pytest.MonkeyPatc
         await store.aclose()
 
 
+@pytest.mark.parametrize("steps", range(8))
+async def test_calls_under_way_are_answered_before_the_connections_are_closed(
+    own_redis: Callable[..., RedisServer], steps: int
+) -> None:
+    server = own_redis()
+    store = RedisStore.from_url(f"{server.url}?client_name=leaving", timeout=20.0)
+    await store.put("k", b"x", ttl=20, version=None)
+    calls = asyncio.gather(
+        *(store.acquire(f"{number}", ttl=20) for number in range(3)),
+        *(store.get_many("k", f"{number}") for number in range(20)),
+    )
+    for _ in range(1 + steps):
+        await asyncio.sleep(0)
+    await store.aclose()
+    with closing(server.client()) as client:
+        assert not [each for each in client.client_list() if each["name"] == "leaving"]
+    assert None not in await calls
+
+
+async def test_a_call_without_an_answer_keeps_nobody_from_closing() -> None:
+    async with answering(None) as server:
+        store = RedisStore.from_url(server.url, timeout=0.2)
+        before = asyncio.all_tasks()
+        call = asyncio.ensure_future(store.acquire("k", ttl=20))
+        await until(lambda: server.connections)
+        await store.aclose()
+        with pytest.raises(StoreUnavailable):
+            await call
+        # Nor is anything given back later, on connections that nobody would close.
+        assert asyncio.all_tasks() == before
+        assert server.connections == 1
+
+
 async def settled(store: Store) -> object:
     """Return what is under "k", as soon as the server is there again."""
     while True:

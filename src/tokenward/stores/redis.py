@@ -183,9 +183,12 @@ class RedisStore:
         await self._clients.run("ZREM", self._name("set", index), member.encode())
 
     async def aclose(self) -> None:
-        """Close the connections of the running event loop. The next use opens others."""
-        await self._lost_leases.stop()
-        await self._clients.aclose()
+        """Close the connections of the running event loop, when all calls there have ended.
+
+        The next use opens others.
+        """
+        async with self._lost_leases.left():
+            await self._clients.aclose()
 
     def _name(self, kind: str, key: str) -> str:
         """Name a key: what is before its first colon is the hash tag of a cluster."""

@@ -36,6 +36,31 @@ _PATIENCE: Final = 5.0
 """Seconds that a call waits for its turn while the server answers others."""
 
 
+class _UnderWay:
+    """Counts who is inside, and tells when nobody is."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._nobody = asyncio.Event()
+
+    def __enter__(self) -> None:
+        self._number += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._number -= 1
+        if not self._number:
+            self._nobody.set()
+
+    async def all_left(self) -> None:
+        """Return as soon as nobody is inside.
+
+        Who leaves may be back before this is told of it, with what goes on from there.
+        """
+        while self._number:
+            self._nobody.clear()
+            await self._nobody.wait()
+
+
 class Caller:
     """Run commands with one client: so many at once, and none of them for long.
 
@@ -49,6 +74,7 @@ class Caller:
         self._timeout = timeout
         self._turns = asyncio.Semaphore(at_once)
         self._silent_at = -math.inf
+        self._under_way = _UnderWay()
         self.reads: Reads = Reads(self._read)
         """Reads values; raises what `run` raises."""
 
@@ -60,12 +86,36 @@ class Caller:
         `since` is the time of the event loop since when somebody waits for it; None: now.
         """
         since = _time() if since is None else since
-        if not await self._has_turn():
-            raise StoreUnavailable("Redis: too many calls are waiting; allow more connections")
+        with self._under_way:
+            if not await self._has_turn():
+                raise StoreUnavailable("Redis: too many calls are waiting; allow more connections")
+            try:
+                return await self._ask(command, since=since)
+            finally:
+                self._turns.release()
+
+    async def evaluate(
+        self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]
+    ) -> object:
+        """Return what the script returns. Raises as `run`."""
         try:
-            return await self._ask(command, since=since)
-        finally:
-            self._turns.release()
+            return await self.run(("EVALSHA", script.sha, len(keys), *keys, *args))
+        except failures.NoScriptError:
+            pass
+        # It was never sent there, or the server was restarted, or another one took over.
+        return await self.run(("EVAL", script.text, len(keys), *keys, *args))
+
+    async def aclose(self) -> None:
+        """Close the client, when what is under way is over.
+
+        A call whose connection is taken away would open another, which nobody closes.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE + self._timeout):
+                await self._under_way.all_left()
+        with suppress(*_FAILURES, OSError, TimeoutError):
+            async with asyncio.timeout(self._timeout):
+                await _close(self.client)
 
     async def _read(self, names: Sequence[str], since: float) -> Sequence[object]:
         return cast("Sequence[object]", await self.run(("MGET", *names), since=since))
@@ -141,12 +191,7 @@ class Clients:
         self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]
     ) -> object:
         """Return what the script returns. Raises what `run` raises."""
-        try:
-            return await self.run("EVALSHA", script.sha, len(keys), *keys, *args)
-        except failures.NoScriptError:
-            pass
-        # It was never sent there, or the server was restarted, or another one took over.
-        return await self.run("EVAL", script.text, len(keys), *keys, *args)
+        return await self._get().evaluate(script, keys, args)
 
     async def aclose(self) -> None:
         """Close the client of the running loop, unless it is lent."""
@@ -154,9 +199,7 @@ class Clients:
         with self._lock:
             caller = self._of_loops.pop(asyncio.get_running_loop(), None)
         if caller is not None and caller.client is not self._lent:
-            with suppress(*_FAILURES, OSError, TimeoutError):
-                async with asyncio.timeout(self._timeout):
-                    await _close(caller.client)
+            await caller.aclose()
 
     def _get(self) -> Caller:
         self._leave_to_parent()

@@ -8,12 +8,13 @@ it runs out.
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from ..errors import StoreUnavailable, TokenwardError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from ..tokens.interfaces import Lease
 
@@ -36,21 +37,28 @@ class LostLeases:
     def __init__(self, release: Callable[[Lease], Awaitable[None]]) -> None:
         self._release = release
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.AbstractEventLoop] = set()
 
     def give_back(self, lease: Lease) -> None:
         """Begin to give back `lease`, which its owner did not hear of."""
-        if len(self._tasks) < _MOST:
+        if len(self._tasks) < _MOST and asyncio.get_running_loop() not in self._closing:
             task = asyncio.create_task(self._insist(lease))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def stop(self) -> None:
-        """Leave the rest to run out: the connections of the running loop are being closed."""
+    @asynccontextmanager
+    async def left(self) -> AsyncIterator[None]:
+        """Leave them to run out, while the connections of the running loop are being closed."""
         loop = asyncio.get_running_loop()
-        here = [task for task in tuple(self._tasks) if task.get_loop() is loop]
-        for task in here:
-            task.cancel()
-        await asyncio.gather(*here, return_exceptions=True)
+        self._closing.add(loop)
+        try:
+            here = [task for task in tuple(self._tasks) if task.get_loop() is loop]
+            for task in here:
+                task.cancel()
+            await asyncio.gather(*here, return_exceptions=True)
+            yield
+        finally:
+            self._closing.discard(loop)
 
     async def _insist(self, lease: Lease) -> None:
         loop = asyncio.get_running_loop()
