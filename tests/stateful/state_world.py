@@ -284,11 +284,13 @@ class Worker:
         """Whether a refresh, or the saving of what it brought, is under way."""
         users = self.auth.user_tokens
         refresher = users._refresher
-        return bool(len(users._flights) or len(refresher._unsaved) or refresher._unsaved._tasks)
+        return bool(
+            len(users._flights) or len(refresher._unsaved) or len(refresher._unsaved._background)
+        )
 
     @property
     def is_revoking(self) -> bool:
-        return bool(self.auth.revoker._tasks)
+        return bool(self.auth.revoker._background)
 
     async def stop(self) -> None:
         """Stop as a server does that is told so: what is under way comes to its end."""

@@ -124,7 +124,7 @@ async def test_a_read_that_everybody_left_bothers_nobody(reads: Reads, server: S
     leaving.cancel()
     server.open.set()
     await asyncio.gather(leaving, *early, return_exceptions=True)
-    while reads._tasks:  # noqa: ASYNC110 - it is a step or two away
+    while len(reads._background):  # noqa: ASYNC110 - it is a step or two away
         await asyncio.sleep(0)
     assert not reads._waiting
     assert not reads._under_way

@@ -340,10 +340,10 @@ class Scene:
         for machine in self.machines:
             users, refresher = machine.process.users, machine.process.refresher
             assert len(users._flights) == len(users._revocations) == 0
-            assert len(refresher._unsaved) == len(refresher._unsaved._tasks) == 0
+            assert len(refresher._unsaved) == len(refresher._unsaved._background) == 0
             assert not refresher._leases._releases
             assert not refresher._leases._at_work
-            assert not machine.process.revoker._tasks
+            assert not machine.process.revoker._background
             for rooms in refresher._rooms._loops.values():
                 assert not any(room.locked() or room._waiters for room in rooms.values())
         leases = self.world.memory._leases

@@ -609,7 +609,7 @@ async def test_nothing_is_left_after_outcomes_of_every_kind(world: World, clock:
     assert len(process.users._flights) == 0
     assert len(process.refresher._unsaved) == 0
     assert not process.refresher._leases._releases
-    assert not process.revoker._tasks
+    assert not process.revoker._background
     assert len(asyncio.all_tasks()) == before
 
 

@@ -81,6 +81,6 @@ async def test_shutdown_does_not_wait_for_ever(world: World) -> None:
     world.provider.revocation_failures.extend([lost()] * 2)
     process.revoker.begin(session)
     await process.revoker.drain(timeout=1.0)
-    assert not process.revoker._tasks
+    assert not process.revoker._background
     assert world.provider.revoked == []
     assert [event.error for event in process.told(RevocationFailed)] == ["shutdown"]

@@ -11,6 +11,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+from ..background import Background
 from ..errors import StoreUnavailable, TokenwardError
 
 if TYPE_CHECKING:
@@ -36,15 +37,13 @@ class LostLeases:
 
     def __init__(self, release: Callable[[Lease], Awaitable[None]]) -> None:
         self._release = release
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._closing: set[asyncio.AbstractEventLoop] = set()
 
     def give_back(self, lease: Lease) -> None:
         """Begin to give back `lease`, which its owner did not hear of."""
-        if len(self._tasks) < _MOST and asyncio.get_running_loop() not in self._closing:
-            task = asyncio.create_task(self._insist(lease))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if len(self._background) < _MOST and asyncio.get_running_loop() not in self._closing:
+            self._background.begin(self._insist(lease))
 
     @asynccontextmanager
     async def left(self) -> AsyncIterator[None]:
@@ -52,10 +51,7 @@ class LostLeases:
         loop = asyncio.get_running_loop()
         self._closing.add(loop)
         try:
-            here = [task for task in tuple(self._tasks) if task.get_loop() is loop]
-            for task in here:
-                task.cancel()
-            await asyncio.gather(*here, return_exceptions=True)
+            await self._background.drain(0.0)
             yield
         finally:
             self._closing.discard(loop)

@@ -6,6 +6,8 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from ..background import Background
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
@@ -31,7 +33,7 @@ class Reads:
         self._read = read
         self._under_way = 0
         self._waiting: deque[_Batch] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     async def get(self, names: Sequence[str]) -> list[object]:
         """Return what is under each name. Raises what `read` raises."""
@@ -54,12 +56,7 @@ class Reads:
         finally:
             self._under_way -= 1
             if self._waiting:
-                self._send(self._waiting.popleft())
-
-    def _send(self, batch: _Batch) -> None:
-        task = asyncio.create_task(self._answer(batch))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+                self._background.begin(self._answer(self._waiting.popleft()))
 
     async def _answer(self, batch: _Batch) -> None:
         names = list(batch.names)

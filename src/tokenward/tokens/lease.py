@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from ..background import Background
 from ..errors import StoreUnavailable
 from .waiting import Turns
 
@@ -108,7 +109,7 @@ class SessionLeases:
         self._settings = settings
         self._jitter = jitter
         self._at_work: set[str] = set()
-        self._releases: set[asyncio.Task[None]] = set()
+        self._releases = Background()
 
     async def take(self, session_id: str) -> HeldLease | None:
         """Take the lease of a session; None while somebody else has it. To be `finish`ed.
@@ -151,15 +152,11 @@ class SessionLeases:
         """
         self._at_work.discard(session_id)
         if not keep:
-            task = asyncio.create_task(held.release())
-            self._releases.add(task)
-            task.add_done_callback(self._releases.discard)
+            self._releases.begin(held.release())
 
     async def drain(self, *, timeout: float) -> None:  # noqa: ASYNC109 - part of what is promised
-        """Wait for what is being given back, `timeout` seconds at most."""
-        loop = asyncio.get_running_loop()
-        if here := [task for task in self._releases if task.get_loop() is loop]:
-            await asyncio.wait(here, timeout=timeout)
+        """Wait for what is being given back, `timeout` seconds at most; the rest runs out."""
+        await self._releases.drain(timeout)
 
 
 def _time() -> float:

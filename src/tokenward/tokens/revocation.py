@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from ..background import Background
 from ..errors import ConfigurationError, ProtocolError, ProviderError
 from ..events import RevocationFailed, Revoked
 
@@ -37,17 +38,14 @@ class Revoker:
         self._providers = providers
         self._on_event = on_event
         self._jitter = jitter
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     def begin(self, session: Session) -> asyncio.Task[None] | None:
         """Begin to give back the refresh token of `session`; None if it has none."""
         token = session.tokens.refresh_token
         if token is None or session.provider not in self._providers:
             return None
-        task = asyncio.create_task(self._revoke(self._providers[session.provider], token))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        return self._background.begin(self._revoke(self._providers[session.provider], token))
 
     async def give_back(self, session: Session, *, patience: float) -> None:
         """Give back the refresh token; wait `patience` seconds at most, go on behind the scenes."""
@@ -61,13 +59,7 @@ class Revoker:
 
     async def drain(self, *, timeout: float) -> None:  # noqa: ASYNC109 - part of what is promised
         """Wait for revocations under way, `timeout` seconds at most, and cancel the rest."""
-        loop = asyncio.get_running_loop()
-        here = [task for task in self._tasks if task.get_loop() is loop]
-        if here:
-            _, late = await asyncio.wait(here, timeout=timeout)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await self._background.drain(timeout)
 
     async def _revoke(self, provider: OpenIDProvider, token: Secret) -> None:
         problem = "shutdown"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..background import Background
 from ..errors import StoreUnavailable
 from .session_format import LeftAlone
 from .waiting import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from .interfaces import SessionRecords
     from .lease import HeldLease
@@ -41,7 +41,7 @@ class UnsavedSessions:
         self._jitter = jitter
         self._on_saved = on_saved
         self._sessions: dict[str, Session] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -56,7 +56,7 @@ class UnsavedSessions:
     ) -> None:
         """Offer `new` in the place of `session` until it is taken; then release the lease."""
         self._sessions[session.id] = new
-        self._begin(self._offer(records, session, new, held))
+        self._background.begin(self._offer(records, session, new, held))
 
     def discard(self, records: SessionRecords, new: Session) -> None:
         """Give back, in the background, what a refresh brought too late to be written.
@@ -65,16 +65,11 @@ class UnsavedSessions:
         and most providers end all of a grant with any of its refresh tokens (RFC 7009,
         section 2.1).
         """
-        self._begin(self._give_back_if_over(records, new))
+        self._background.begin(self._give_back_if_over(records, new))
 
     async def drain(self, *, timeout: float) -> None:  # noqa: ASYNC109 - part of what is promised
         """Wait `timeout` seconds at most; what is not saved then is given back."""
-        loop = asyncio.get_running_loop()
-        if here := [task for task in self._tasks if task.get_loop() is loop]:
-            _, late = await asyncio.wait(here, timeout=timeout)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await self._background.drain(timeout)
 
     async def _offer(
         self, records: SessionRecords, session: Session, new: Session, held: HeldLease
@@ -119,11 +114,6 @@ class UnsavedSessions:
                 self._revoker.give_up(new, problem="store_unavailable")
             elif not lives:
                 self._revoker.begin(new)
-
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 async def _is_there(records: SessionRecords, session: Session) -> bool:
