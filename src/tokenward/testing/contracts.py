@@ -153,6 +153,13 @@ class StoreContract:
         new = await store.put("k", b"same", ttl=self.seconds(10), version=None)
         assert new > old
 
+    async def test_a_version_never_comes_again_after_a_tombstone(self, store: Store) -> None:
+        old = await store.put("k", b"same", ttl=self.seconds(10), version=None)
+        await store.delete("k", tombstone=self.seconds(1))
+        await self.let_pass(self.seconds(2))
+        new = await store.put("k", b"same", ttl=self.seconds(10), version=None)
+        assert new > old
+
     @pytest.mark.parametrize(
         "value",
         [
@@ -167,7 +174,10 @@ class StoreContract:
     )
     async def test_a_value_is_any_bytes(self, store: Store, value: bytes) -> None:
         version = await store.put("k", value, ttl=self.seconds(10), version=None)
-        assert _value(await store.get("k")) == value
+        for entry in (await store.get("k"), *await store.get_many("k")):
+            assert entry is not None
+            assert entry.value == value
+            assert type(entry.value) is bytes
         await store.put("k", value + b"!", ttl=self.seconds(10), version=version)
         assert _value(await store.get("k")) == value + b"!"
 
@@ -196,6 +206,18 @@ class StoreContract:
         await self.let_pass(self.seconds(5.5))
         assert await store.get("k") is None
         assert await store.get_many("k") == (None,)
+
+    async def test_a_time_need_not_be_whole_seconds(self, store: Store) -> None:
+        await store.put("k", b"one", ttl=self.seconds(1.8), version=None)
+        await store.acquire("k", ttl=self.seconds(1.8))
+        await store.delete("gone", tombstone=self.seconds(1.8))
+        await store.add("i", "m", ttl=self.seconds(1.8))
+        await self.let_pass(self.seconds(1.2))
+        assert _value(await store.get("k")) == b"one"
+        assert await store.acquire("k", ttl=self.seconds(10)) is None
+        with pytest.raises(Conflict):
+            await store.put("gone", b"", ttl=self.seconds(10), version=None)
+        assert await store.members("i") == {"m"}
 
     async def test_what_has_ended_can_be_created_again(self, store: Store) -> None:
         await store.put("k", b"one", ttl=self.seconds(1), version=None)
@@ -288,6 +310,15 @@ class StoreContract:
         deletions = [store.delete(key) for key in keys]
         await asyncio.gather(*touches[:5], *deletions, *touches[5:])
         assert set(await store.get_many(*keys)) == {None}
+
+    async def test_touch_racing_a_write_undoes_nothing(self, store: Store) -> None:
+        version = await store.put("k", b"one", ttl=self.seconds(10), version=None)
+        touches = [store.touch("k", ttl=self.seconds(20)) for _ in range(10)]
+        write = store.put("k", b"two", ttl=self.seconds(10), version=version)
+        *_, written = await asyncio.gather(*touches[:5], *touches[5:], write)
+        entry = await store.get("k")
+        assert entry is not None
+        assert (entry.value, entry.version) == (b"two", written)
 
     # ------------------------------------------------------------------ values: delete
 
@@ -540,6 +571,19 @@ class StoreContract:
         results = await asyncio.gather(*(store.delete("k") for _ in range(20)))
         assert results.count(True) == 1
 
+    async def test_deleting_a_version_racing_a_write_deletes_nothing_newer(
+        self, store: Store
+    ) -> None:
+        version = await store.put("k", b"one", ttl=self.seconds(10), version=None)
+        deletions = [store.delete("k", version=version) for _ in range(6)]
+        write = store.put("k", b"two", ttl=self.seconds(10), version=version)
+        *deleted, written = await asyncio.gather(
+            *deletions[:3], *deletions[3:], write, return_exceptions=True
+        )
+        # One of them came first, and the others came too late.
+        assert deleted.count(True) == isinstance(written, Conflict)
+        assert _value(await store.get("k")) == (None if True in deleted else b"two")
+
     async def test_of_many_that_want_a_lease_one_gets_it(self, store: Store) -> None:
         fences = []
         for _ in range(3):
@@ -548,6 +592,37 @@ class StoreContract:
             fences.append(lease.fence)
             await store.release(lease)
         assert fences == sorted(set(fences))
+
+    async def test_renewing_a_lease_that_is_being_given_back_takes_it_from_nobody(
+        self, store: Store
+    ) -> None:
+        lease = await self._acquire(store)
+        _, _, taken = await asyncio.gather(
+            store.renew(lease, ttl=self.seconds(10)),
+            store.release(lease),
+            store.acquire("k", ttl=self.seconds(10)),
+        )
+        present = taken or await store.acquire("k", ttl=self.seconds(10))
+        assert present is not None
+        assert await store.renew(present, ttl=self.seconds(10))
+
+    async def test_giving_a_lease_back_twice_at_once_gives_back_nobody_elses(
+        self, store: Store
+    ) -> None:
+        lease = await self._acquire(store)
+
+        async def release(steps: int) -> None:
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            await store.release(lease)
+
+        async def acquire(steps: int) -> Lease | None:
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            return await store.acquire("k", ttl=self.seconds(10))
+
+        _, _, *taken = await asyncio.gather(release(1), release(0), *map(acquire, range(5)))
+        assert sum(each is not None for each in taken) <= 1
 
     async def test_a_deletion_with_a_tombstone_beats_writers_in_flight(self, store: Store) -> None:
         version = await store.put("k", b"one", ttl=self.seconds(10), version=None)
@@ -563,14 +638,47 @@ class StoreContract:
         await asyncio.gather(*(store.add("i", m, ttl=self.seconds(10)) for m in members))
         assert await store.members("i") == set(members)
 
+    async def test_adding_while_another_is_taken_out_loses_nobody(self, store: Store) -> None:
+        await store.add("i", "a", ttl=self.seconds(10))
+        await asyncio.gather(
+            store.discard("i", "a"), *(store.add("i", m, ttl=self.seconds(10)) for m in "bcd")
+        )
+        assert await store.members("i") == {"b", "c", "d"}
+
+    async def test_calls_that_are_cancelled_keep_nobody_from_the_store(self, store: Store) -> None:
+        for steps in range(4):
+            calls = [
+                asyncio.ensure_future(call)
+                for call in (
+                    store.put(f"k:{steps}", b"one", ttl=self.seconds(10), version=None),
+                    store.get("k"),
+                    store.add("i", "m", ttl=self.seconds(10)),
+                )
+            ]
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            for call in calls:
+                call.cancel()
+            await asyncio.wait(calls)
+        async with asyncio.timeout(10):
+            await store.put("k", b"two", ttl=self.seconds(10), version=None)
+            assert _value(await store.get("k")) == b"two"
+
     # ------------------------------------------------------------------------ closing
 
     async def test_a_store_opens_again_after_closing(self, store: Store) -> None:
         await store.put("k", b"one", ttl=self.seconds(10), version=None)
+        await store.delete("gone", tombstone=self.seconds(10))
+        await store.add("i", "m", ttl=self.seconds(10))
+        lease = await self._acquire(store)
         await store.aclose()
         await store.aclose()
         assert _value(await store.get("k")) == b"one"
-        assert await store.acquire("k", ttl=self.seconds(10)) is not None
+        with pytest.raises(Conflict):
+            await store.put("gone", b"two", ttl=self.seconds(10), version=None)
+        assert await store.members("i") == {"m"}
+        assert await store.acquire("k", ttl=self.seconds(10)) is None
+        assert await store.renew(lease, ttl=self.seconds(10))
 
     async def _acquire(self, store: Store, ttl: float = 10) -> Lease:
         lease = await store.acquire("k", ttl=self.seconds(ttl))
