@@ -662,6 +662,17 @@ def test_event_loops_of_several_threads_share_a_store(path: Path) -> None:
     assert asyncio.run(finish()) == b"100"
 
 
+async def test_who_is_late_for_a_file_that_another_loop_closes_is_told_to_come_again(
+    store: SQLiteStore,
+) -> None:
+    """The loop of a job closes what the loops of the app have in their hands."""
+    file = store._own_file()
+    await asyncio.to_thread(asyncio.run, store.aclose())
+    with pytest.raises(StoreUnavailable, match="being closed"):
+        await file.read(lambda connection: connection.execute("SELECT 1").fetchone())
+    assert await store.get("k") is None
+
+
 @pytest.mark.case(175)
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 async def test_another_process_number_means_new_connections(

@@ -119,7 +119,14 @@ class SQLiteFile:
                 pass
         deadline = time.monotonic() + self._patience
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(thread, self._insist, deadline, work, *args)
+        try:
+            waiting = loop.run_in_executor(thread, self._insist, deadline, work, *args)
+        except RuntimeError:
+            waiting = None
+        if waiting is None:
+            # Another event loop closed it since this one looked.
+            raise StoreUnavailable(f"{self._path} is just being closed")
+        return await waiting
 
     def _insist(
         self, deadline: float, work: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts
