@@ -63,7 +63,9 @@ async def test_the_rights_that_it_names_are_enough_and_none_is_idle(
         await store.aclose()
         used = {name.removeprefix("cmdstat_") for name in client.info("commandstats")}
         given = {word[1:] for word in words if word.startswith("+")}
-        assert given - {"select", "ping", "client|setinfo"} <= used
+        assert given - {"select", "ping"} <= used
+        # Redis 7.0 knows no rights to parts of commands that came later.
+        assert not [word for word in given if "|" in word]
     with closing(redis.Redis(port=server.port, username="shop", password="password")) as theirs:
         for refused in (("FLUSHALL",), ("KEYS", "*"), ("GET", "other:k")):
             with pytest.raises(redis.exceptions.NoPermissionError):

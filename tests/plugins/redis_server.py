@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tokenward.clock import Clock
-    from tokenward.stores.redis_clients import Client
+    from tokenward.stores.redis_caller import Client
 
 DEADLINE = 20.0
 

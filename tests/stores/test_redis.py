@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, suppress
 from typing import TYPE_CHECKING
@@ -560,6 +561,7 @@ async def test_a_refusal_of_the_server_is_an_outage_and_no_logout(line: bytes) -
     ("line", "setting"),
     [
         pytest.param(b"-MOVED 3999 127.0.0.1:6381", "client", id="a cluster"),
+        pytest.param(b"-CROSSSLOT Keys don't hash to the same slot", "client", id="one shard"),
         pytest.param(b"-ERR unknown command 'EVALSHA', with args: sealed", "client", id="old"),
         pytest.param(b"-ERR DB index is out of range", "url", id="no such database"),
         pytest.param(b"-WRONGTYPE Operation against a key", "prefix", id="somebody else's key"),
@@ -618,6 +620,40 @@ async def test_where_nobody_listens_the_store_is_out_of_reach(
             await operation(store)
 
 
+async def test_a_right_that_a_script_lacks_is_told_as_such() -> None:
+    line = b"-ERR ACL failure in script: User shop has no permissions to run the 'set' command"
+    async with answering(line) as server, store_on(server.url) as store:
+        with pytest.raises(StoreUnavailable, match="the user may not do this"):
+            await store.touch("k", ttl=60)
+
+
+async def test_connections_to_a_machine_that_is_gone_cost_one_call() -> None:
+    """A machine that lost its power, or its address, does not say so: others answer there."""
+    connections, gone = 0, 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        number = connections
+        with suppress(ConnectionError):
+            while read := await reader.read(65536):
+                if number > gone:
+                    await asyncio.sleep(0.01)
+                    writer.write(b"$-1\r\n" * len(re.findall(rb"(?:^|\n)\*", read)))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        store = RedisStore.from_url(f"redis://127.0.0.1:{port}", timeout=0.5)
+        await asyncio.gather(*(store.get("k") for _ in range(8)))
+        assert connections == 8
+        gone = 8
+        with pytest.raises(StoreUnavailable):
+            await store.get("k")
+        assert await asyncio.gather(*(store.get("k") for _ in range(8))) == [None] * 8
+        await store.aclose()
+
+
 async def test_who_waits_behind_a_call_that_is_not_answered_gives_up_with_it() -> None:
     async with answering(None) as server:
         store = RedisStore.from_url(server.url, max_connections=2, timeout=0.1)
@@ -643,7 +679,7 @@ async def test_a_server_that_is_slow_because_much_is_asked_is_no_outage() -> Non
 
 
 async def test_nobody_waits_for_his_turn_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tokenward.stores.redis_clients._PATIENCE", 0.05)
+    monkeypatch.setattr("tokenward.stores.redis_caller._PATIENCE", 0.05)
     async with answering(None) as server:
         store = RedisStore.from_url(server.url, max_connections=1, timeout=20.0)
         first = asyncio.ensure_future(store.get("k"))
@@ -685,6 +721,26 @@ async def test_a_call_without_an_answer_keeps_nobody_from_closing() -> None:
         # Nor is anything given back later, on connections that nobody would close.
         assert asyncio.all_tasks() == before
         assert server.connections == 1
+
+
+async def test_closing_that_was_cut_short_is_done_by_who_closes_again(
+    own_redis: Callable[..., RedisServer],
+) -> None:
+    server = own_redis()
+    store = RedisStore.from_url(f"{server.url}?client_name=leaving", timeout=20.0)
+    await store.get("k")
+    server.pause()
+    call = asyncio.ensure_future(store.get("k"))
+    await asyncio.sleep(0)
+    closing_it = asyncio.ensure_future(store.aclose())
+    await asyncio.sleep(0)
+    closing_it.cancel()
+    await asyncio.wait([closing_it])
+    server.go_on()
+    await call
+    await store.aclose()
+    with closing(server.client()) as client:
+        assert not [each for each in client.client_list() if each["name"] == "leaving"]
 
 
 async def settled(store: Store) -> object:
@@ -909,6 +965,98 @@ async def test_sentinel_says_who_the_primary_is(
     await store.put("k", b"one", ttl=60, version=None)
     with closing(primary.client()) as client:
         assert client.dbsize() == 1
+    await store.aclose()
+
+
+@pytest.mark.parametrize("is_silent", [False, True], ids=["refuses", "is silent"])
+async def test_a_sentinel_that_is_down_leaves_the_others(
+    own_redis: Callable[..., RedisServer], tmp_path: Path, is_silent: bool
+) -> None:
+    primary = own_redis()
+    settings = tmp_path / "sentinel.conf"
+    write_text(settings, f"sentinel monitor main 127.0.0.1 {primary.port} 1\n")
+    sentinel = own_redis(str(settings), "--sentinel")
+    async with answering(None if is_silent else b"") as down:
+        port = int(down.url.rpartition(":")[2].partition("/")[0])
+        sentinels = [("127.0.0.1", port), ("127.0.0.1", sentinel.port)]
+        store = RedisStore(
+            lambda: Sentinel(sentinels, protocol=2).master_for("main"),
+            timeout=0.5 if is_silent else 20.0,
+        )
+        if is_silent:
+            with pytest.raises(StoreUnavailable):
+                await store.put("k", b"one", ttl=60, version=None)
+        async with asyncio.timeout(15):
+            for _ in range(10):  # on a slow machine half a second is not enough the first time
+                with suppress(StoreUnavailable):
+                    await store.touch("k", ttl=60)
+                    break
+            else:
+                pytest.fail("the other one is never asked")
+        await store.aclose()
+        if not is_silent:
+            assert down.connections == 1
+
+
+# ----------------------------------------------------------------- a cluster of several
+
+
+@pytest.fixture
+def two_nodes(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer]]:
+    """A cluster of two nodes, each with half of the slots."""
+    nodes = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        nodes.append(RedisServer(tmp_path / name, "--cluster-enabled", "yes", "--save", ""))
+    one, two = nodes
+    with closing(one.client()) as first, closing(two.client()) as second:
+        first.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 8191)
+        second.execute_command("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
+        second.execute_command("CLUSTER", "SET-CONFIG-EPOCH", 2)
+        first.execute_command("CLUSTER", "MEET", "127.0.0.1", two.port)
+        for client in (first, second):
+            while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
+                time.sleep(0.01)
+    yield one, two
+    for node in nodes:
+        node.go_on()
+        node.kill()
+
+
+async def test_the_first_calls_to_a_cluster_find_their_nodes(
+    two_nodes: tuple[RedisServer, RedisServer],
+) -> None:
+    """All at once, as they come to a process that has just been started."""
+    for start in range(5):
+        store = RedisStore(
+            lambda: RedisCluster(host="127.0.0.1", port=two_nodes[0].port, protocol=2),
+            timeout=20.0,
+        )
+        await asyncio.gather(
+            *(store.put(f"{start}-{n}", b"", ttl=60, version=None) for n in range(30))
+        )
+        await store.aclose()
+
+
+async def test_a_node_that_is_silent_is_left_when_another_has_its_slots(
+    two_nodes: tuple[RedisServer, RedisServer],
+) -> None:
+    one, two = two_nodes
+    store = RedisStore(
+        lambda: RedisCluster(host="127.0.0.1", port=two.port, protocol=2), timeout=0.5
+    )
+    keys = [f"{number}" for number in range(8)]
+    await asyncio.gather(*(store.get(key) for key in keys))
+    two.pause()
+    with closing(one.client()) as client:
+        client.execute_command("CLUSTER", "DELSLOTSRANGE", 8192, 16383)
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
+    async with asyncio.timeout(15):
+        for key in keys:
+            while True:
+                with suppress(StoreUnavailable):
+                    await store.get(key)
+                    break
     await store.aclose()
 
 

@@ -57,6 +57,22 @@ async def test_a_lease_whose_holder_did_not_hear_of_it_is_given_back(
     await other.aclose()
 
 
+async def test_a_lease_whose_holder_went_away_while_he_asked_is_given_back(
+    server: RedisServer, store: RedisStore
+) -> None:
+    server.pause()
+    asking = asyncio.ensure_future(store.acquire(KEY, ttl=LONG))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait([asking])
+    server.go_on()
+    other = RedisStore.from_url(server.url, timeout=20.0)
+    async with asyncio.timeout(20):
+        while await other.acquire(KEY, ttl=LONG) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await other.aclose()
+
+
 async def test_the_lease_of_somebody_else_stays_his(server: RedisServer, store: RedisStore) -> None:
     other = RedisStore.from_url(server.url, timeout=20.0)
     lease = await other.acquire(KEY, ttl=LONG)

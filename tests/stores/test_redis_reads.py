@@ -180,7 +180,7 @@ async def test_nobody_waits_twice_for_a_server_that_is_silent() -> None:
 
 @pytest.mark.case(248)
 async def test_a_thousand_reads_at_once_get_what_is_under_their_keys(redis_url: str) -> None:
-    store = RedisStore.from_url(redis_url, prefix="reads:")
+    store = RedisStore.from_url(redis_url, prefix="reads:", timeout=20.0)
     for number in range(100):
         await store.put(f"{number}:session", b"%d" % number, ttl=60, version=None)
     wanted = [number % 150 for number in range(1000)]

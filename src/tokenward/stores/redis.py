@@ -19,7 +19,7 @@ from .redis_lost_leases import LostLeases
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .redis_clients import Client
+    from .redis_caller import Client
     from .redis_scripts import Script
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
@@ -153,7 +153,7 @@ class RedisStore:
             fence = await self._do(
                 scripts.ACQUIRE, self._name("lease", key), args=(owner, _milliseconds(ttl))
             )
-        except StoreUnavailable:
+        except (StoreUnavailable, asyncio.CancelledError):
             self._lost_leases.give_back(Lease(key, owner, fence=0))
             raise
         return None if fence is None else Lease(key, owner, fence=int(cast("bytes", fence)))

@@ -1,150 +1,30 @@
-"""The clients of one Redis store: one for each event loop, and what can fail there."""
+"""The clients of one Redis store: one for each event loop."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import os
-from contextlib import suppress
 from threading import Lock
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Final
 
-from redis import exceptions as failures
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 
-from ..errors import ConfigurationError, StoreUnavailable
-from .redis_reads import Reads
+from ..errors import ConfigurationError
+from .redis_caller import Caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..secret import Secret
+    from .redis_caller import Client
     from .redis_scripts import Script
-
-Client: TypeAlias = Redis | RedisCluster
-"""A client of redis-py for asyncio. Sentinel's `master_for` gives one too."""
 
 _RETRIES: Final = 1
 """A connection may have died since it was last used. No write is done twice by it, as
 `redis_scripts` says; and more tries than one would only hide an outage."""
-
-
-_PATIENCE: Final = 5.0
-"""Seconds that a call waits for its turn while the server answers others."""
-
-
-class _UnderWay:
-    """Counts who is inside, and tells when nobody is."""
-
-    def __init__(self) -> None:
-        self._number = 0
-        self._nobody = asyncio.Event()
-
-    def __enter__(self) -> None:
-        self._number += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._number -= 1
-        if not self._number:
-            self._nobody.set()
-
-    async def all_left(self) -> None:
-        """Return as soon as nobody is inside.
-
-        Who leaves may be back before this is told of it, with what goes on from there.
-        """
-        while self._number:
-            self._nobody.clear()
-            await self._nobody.wait()
-
-
-class Caller:
-    """Run commands with one client: so many at once, and none of them for long.
-
-    Where more is asked than can be answered at once, calls take turns. That is no outage,
-    so the time-out of a call begins with its turn; but when one gets no answer in that
-    time, those that have been waiting for it give up with it.
-    """
-
-    def __init__(self, client: Client, *, timeout: float, at_once: int) -> None:
-        self.client = client
-        self._timeout = timeout
-        self._turns = asyncio.Semaphore(at_once)
-        self._silent_at = -math.inf
-        self._under_way = _UnderWay()
-        self.reads: Reads = Reads(self._read)
-        """Reads values; raises what `run` raises."""
-
-    async def run(
-        self, command: Sequence[str | bytes | int], *, since: float | None = None
-    ) -> object:
-        """Return the answer to one command; see `Clients.run`.
-
-        `since` is the time of the event loop since when somebody waits for it; None: now.
-        """
-        since = _time() if since is None else since
-        with self._under_way:
-            if not await self._has_turn():
-                raise StoreUnavailable("Redis: too many calls are waiting; allow more connections")
-            try:
-                return await self._ask(command, since=since)
-            finally:
-                self._turns.release()
-
-    async def evaluate(
-        self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]
-    ) -> object:
-        """Return what the script returns. Raises as `run`."""
-        try:
-            return await self.run(("EVALSHA", script.sha, len(keys), *keys, *args))
-        except failures.NoScriptError:
-            pass
-        # It was never sent there, or the server was restarted, or another one took over.
-        return await self.run(("EVAL", script.text, len(keys), *keys, *args))
-
-    async def aclose(self) -> None:
-        """Close the client, when what is under way is over.
-
-        A call whose connection is taken away would open another, which nobody closes.
-        """
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE + self._timeout):
-                await self._under_way.all_left()
-        with suppress(*_FAILURES, OSError, TimeoutError):
-            async with asyncio.timeout(self._timeout):
-                await _close(self.client)
-
-    async def _read(self, names: Sequence[str], since: float) -> Sequence[object]:
-        return cast("Sequence[object]", await self.run(("MGET", *names), since=since))
-
-    async def _has_turn(self) -> bool:
-        if not self._turns.locked():
-            # At once, so that nobody who is in no queue pays for a timer.
-            return await self._turns.acquire()
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                return await self._turns.acquire()
-        except TimeoutError:
-            return False
-
-    async def _ask(self, command: Sequence[str | bytes | int], *, since: float) -> object:
-        if self._silent_at >= since:
-            raise refusal(TimeoutError(), self._timeout)
-        try:
-            async with asyncio.timeout(self._timeout):
-                answer: object = await self.client.execute_command(*command)
-        except failures.NoScriptError:
-            raise
-        except (*_FAILURES, OSError, TimeoutError) as error:
-            refused = refusal(error, self._timeout)
-            if isinstance(error, TimeoutError | failures.TimeoutError):
-                self._silent_at = _time()
-        else:
-            return answer
-        raise refused
 
 
 class Clients:
@@ -196,10 +76,17 @@ class Clients:
     async def aclose(self) -> None:
         """Close the client of the running loop, unless it is lent."""
         self._leave_to_parent()
+        loop = asyncio.get_running_loop()
         with self._lock:
-            caller = self._of_loops.pop(asyncio.get_running_loop(), None)
-        if caller is not None and caller.client is not self._lent:
+            caller = self._of_loops.pop(loop, None)
+        if caller is None or caller.client is self._lent:
+            return
+        try:
             await caller.aclose()
+        except asyncio.CancelledError:
+            # Whoever closes again finds what was left open.
+            self._of_loops.setdefault(loop, caller)
+            raise
 
     def _get(self) -> Caller:
         self._leave_to_parent()
@@ -217,7 +104,7 @@ class Clients:
                     "serves the event loop that used it first, in its process; give a function"
                     " that makes a client, and every loop has its own",
                 )
-            client = _checked(self._make())
+            client = _hastened(_checked(self._make()), timeout=self._timeout)
             caller = Caller(client, timeout=self._timeout, at_once=self._at_once)
             self._of_loops[loop] = caller
         return caller
@@ -280,72 +167,20 @@ def _checked(client: Client) -> Client:
     return client
 
 
-def _time() -> float:
-    return asyncio.get_running_loop().time()
+def _hastened(client: Client, *, timeout: float) -> Client:
+    """Let it turn to another sentinel, or to the rest of a cluster, before a call is given up.
 
-
-async def _close(client: Client) -> None:
-    await client.aclose()
-    if isinstance(client, Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
-        for sentinel in client.connection_pool.sentinel_manager.sentinels:
-            await sentinel.aclose()
-
-
-# ------------------------------------------------------------------- what can fail
-
-_FAILURES: Final = (failures.RedisError, failures.RedisClusterException)
-
-_TEMPORARY: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (failures.AuthenticationError, "the server wants another name or password; check the URL"),
-    (failures.NoPermissionError, "the user may not do this; give it the prefix and scripts"),
-    (failures.BusyLoadingError, "the server is loading its data"),
-    (failures.MaxConnectionsError, "every connection is in use; allow more"),
-    (failures.TimeoutError, "the server did not answer in time"),
-    (failures.ConnectionError, "the server cannot be reached"),
-    (failures.ReadOnlyError, "the server is a replica (READONLY); find the new primary"),
-    (failures.OutOfMemoryError, "the server is out of memory (OOM); give it more"),
-    (failures.ClusterDownError, "the cluster is down (CLUSTERDOWN)"),
-    (failures.TryAgainError, "the cluster is moving the slot (TRYAGAIN)"),
-    (failures.RedisClusterException, "the cluster cannot be reached"),
-)
-
-_TEMPORARY_CODES: Final = {
-    "NOAUTH": "the server wants another name or password; check the URL",
-    "WRONGPASS": "the server wants another name or password; check the URL",
-    "MISCONF": "the server cannot save to its disk (MISCONF); make room there",
-    "MASTERDOWN": "the replica has lost its primary (MASTERDOWN)",
-    "NOREPLICAS": "too few replicas follow the server (NOREPLICAS)",
-    "BUSY": "a script holds the server up (BUSY)",
-    "LOADING": "the server is loading its data",
-    "OOM": "the server is out of memory (OOM); give it more",
-    "READONLY": "the server is a replica (READONLY); find the new primary",
-}
-
-
-def refusal(error: Exception, timeout: float) -> Exception:
-    """Return what to raise, once the block that caught `error` is left.
-
-    What the server said is not repeated: it may quote the command, with everything in it.
+    The defaults of redis-py take longer, and a call that is cut off learns nothing.
     """
-    if isinstance(error, failures.MovedError | failures.AskError):
-        return ConfigurationError("client", "the server is part of a cluster; give a RedisCluster")
-    for kind, problem in _TEMPORARY:
-        if isinstance(error, kind):
-            return StoreUnavailable(f"Redis: {problem}")
-    if isinstance(error, TimeoutError):
-        return StoreUnavailable(f"Redis: no answer within {timeout} seconds")
-    if isinstance(error, OSError):
-        return StoreUnavailable("Redis: the server cannot be reached")
-    return _refusal_of_command(str(error))
-
-
-def _refusal_of_command(said: str) -> Exception:
-    code = said.partition(" ")[0]
-    if "unknown command" in said.lower():
-        return ConfigurationError("client", "the server must be Redis 7.0 or newer, or Valkey")
-    if "DB index" in said:
-        return ConfigurationError("url", "names a database that the server does not have")
-    if code == "WRONGTYPE":
-        return ConfigurationError("prefix", "is used by another program on the server; choose one")
-    known = code if code.isalpha() and code.isupper() else "ERR"
-    return StoreUnavailable(f"Redis: {_TEMPORARY_CODES.get(code, f'a command failed ({known})')}")
+    if isinstance(client, RedisCluster):
+        nodes = client.nodes_manager
+        for settings in (
+            nodes.connection_kwargs,
+            *(node.connection_kwargs for node in nodes.startup_nodes.values()),
+        ):
+            for name in ("socket_timeout", "socket_connect_timeout"):
+                settings[name] = min(settings.get(name) or timeout, 0.4 * timeout)
+    elif isinstance(client.connection_pool, SentinelConnectionPool):
+        for sentinel in client.connection_pool.sentinel_manager.sentinels:
+            sentinel.set_retry(Retry(NoBackoff(), 0))
+    return client
