@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeAlias
 
 _logger = logging.getLogger("tokenward")
-_logger.addHandler(logging.NullHandler())
 
 _CLIP = 256
 """Characters of a value that a log line shows; the rest may be an attack on the log."""
@@ -245,8 +244,9 @@ class StoreFailed(Event):
 
     level: ClassVar[int] = logging.ERROR
     operation: str
+    """`read`, `write`, `touch`, `login`, `refresh`, `logout`, or another."""
     error: str
-    """The name of the exception."""
+    """What was wrong, and what to do; nothing of what is in the store."""
 
 
 def log_event(event: Event) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,6 +52,23 @@ def test_text_from_outside_is_clipped_and_escaped(log: Callable[[Event], str]) -
     assert r"a\r\nb\x1b[31m\u202e" in line
     assert len(line) < 350
     assert line.endswith("...'")
+
+
+def test_a_program_that_set_up_no_logging_hears_of_what_went_wrong() -> None:
+    told = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from tokenward.events import *\n"
+            "log_event(LoginStarted(provider='idp'))\n"
+            "log_event(StoreFailed(operation='login', error='check the URL'))",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert told.stderr == "StoreFailed operation='login' error='check the URL'\n"
 
 
 def test_the_record_carries_the_event(caplog: pytest.LogCaptureFixture) -> None:

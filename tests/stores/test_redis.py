@@ -73,6 +73,28 @@ class TestRedisStoreOnACluster(StoreContract):
         store.forget()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(AttributeError("'NoneType' object has no attribute 'writelines'"), id="gone"),
+        pytest.param(RuntimeError("the handler is closed"), id="uvloop"),
+    ],
+)
+async def test_a_connection_that_redis_py_closes_under_a_call_is_an_outage(
+    cluster: RedisServer, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise error
+
+    client = RedisCluster(host="127.0.0.1", port=cluster.port, protocol=2)
+    monkeypatch.setattr(client, "execute_command", fail)
+    store = RedisStore(client)
+    with pytest.raises(StoreUnavailable, match="closed") as caught:
+        await store.get("k")
+    assert caught.value.__context__ is None
+    await client.aclose()
+
+
 @pytest.fixture(scope="module")
 def redis_itself(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A Redis, where `redis_url` is most often a Valkey."""
@@ -290,6 +312,22 @@ def test_making_a_store_connects_to_nothing() -> None:
         pytest.param("prefix", lambda: RedisStore.from_url("redis://h", prefix=""), id="empty"),
         pytest.param("prefix", lambda: RedisStore.from_url("redis://h", prefix="{a}"), id="tag"),
         pytest.param("client", lambda: RedisStore("redis://h"), id="text"),  # type: ignore[arg-type]
+        pytest.param("url", lambda: RedisStore.from_url(None), id="no url"),  # type: ignore[arg-type]
+        pytest.param(
+            "timeout",
+            lambda: RedisStore.from_url("redis://h", timeout="1"),  # type: ignore[arg-type]
+            id="seconds as text",
+        ),
+        pytest.param(
+            "max_connections",
+            lambda: RedisStore.from_url("redis://h", max_connections=1.5),  # type: ignore[arg-type]
+            id="half a connection",
+        ),
+        pytest.param(
+            "prefix",
+            lambda: RedisStore.from_url("redis://h", prefix=b"shop:"),  # type: ignore[arg-type]
+            id="bytes",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused_and_not_repeated(
@@ -668,10 +706,29 @@ async def test_who_waits_behind_a_call_that_is_not_answered_gives_up_with_it() -
         await store.aclose()
 
 
-async def test_a_server_that_is_slow_because_much_is_asked_is_no_outage() -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(
+            lambda url: RedisStore.from_url(url, max_connections=1, timeout=0.3), id="argument"
+        ),
+        pytest.param(
+            lambda url: RedisStore.from_url(f"{url}?max_connections=1", timeout=0.3), id="url"
+        ),
+        pytest.param(
+            lambda url: RedisStore(
+                lambda: Redis.from_url(url, max_connections=1, protocol=2), timeout=0.3
+            ),
+            id="own client",
+        ),
+    ],
+)
+async def test_a_server_that_is_slow_because_much_is_asked_is_no_outage(
+    make: Callable[[str], RedisStore],
+) -> None:
     async with answering(b"$-1") as server:
         server.delay = 0.02
-        store = RedisStore.from_url(server.url, max_connections=1, timeout=0.3)
+        store = make(server.url)
         # In all they take longer than any of them may.
         assert await asyncio.gather(*(store.get("k") for _ in range(40))) == [None] * 40
         assert server.connections == 1

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
+from tokenward.events import StoreFailed
 from tokenward.stores.redis import RedisStore
+from tokenward.testing import login_as
 
 HOUR = 3600
 
@@ -100,6 +102,23 @@ async def test_a_server_that_takes_no_writes_serves_valid_tokens_and_spends_none
     admin.execute_command(*end)
     assert (await site.browser.get("/token")).status_code == 200
     assert redemptions(site) == 1
+
+
+@pytest.mark.parametrize("operation", ["refresh", "write", "login"])
+async def test_who_runs_the_app_is_told_why_a_request_was_put_off(site, admin, operation):
+    site.clock.advance(HOUR)
+    admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+    if operation == "refresh":
+        response = await site.browser.get("/token")
+    elif operation == "write":
+        response = await site.browser.patch("/session", json={"a": 1})
+    else:
+        response = await login_as(site.new_browser(), "alice", provider=site.provider)
+    admin.execute_command("REPLICAOF", "NO", "ONE")
+    assert response.status_code == 503
+    (failed,) = [event for event in site.events if isinstance(event, StoreFailed)]
+    assert failed.operation == operation
+    assert "READONLY" in failed.error
 
 
 @pytest.mark.case(234)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from ..errors import ConfigurationError, Conflict, StoreUnavailable
 from ..secret import Secret
+from ..setting_kinds import check_number, read_kind
 from ..tokens.interfaces import Entry, Lease
 from . import redis_scripts as scripts
 from .redis_clients import Clients, client_of_url
@@ -88,7 +89,7 @@ class RedisStore:
             ConfigurationError: a setting cannot work.
         """
         # Out of sight: it may hold a password.
-        kept = Secret(url)
+        kept = Secret(read_kind("url", url, str))
         del url
         make = client_of_url(
             kept, timeout=_read_timeout(timeout), max_connections=_read_number(max_connections)
@@ -238,18 +239,24 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _read_timeout(timeout: float) -> float:
+    check_number("timeout", timeout)
     if not 0 < timeout <= 60:
         raise ConfigurationError("timeout", "is a number of seconds above 0, 60 at most")
     return timeout
 
 
 def _read_number(max_connections: int) -> int:
-    if max_connections < 1:
+    if read_kind("max_connections", max_connections, int) < 1:
         raise ConfigurationError("max_connections", "must be 1 or more")
     return max_connections
 
 
 def _read_prefix(prefix: str) -> str:
-    if not prefix or not prefix.isprintable() or "{" in prefix or "}" in prefix:
+    if (
+        not read_kind("prefix", prefix, str)
+        or not prefix.isprintable()
+        or "{" in prefix
+        or "}" in prefix
+    ):
         raise ConfigurationError("prefix", 'is text without braces, such as "shop:"')
     return prefix

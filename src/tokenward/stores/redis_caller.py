@@ -64,7 +64,8 @@ class Caller:
     def __init__(self, client: Client, *, timeout: float, at_once: int) -> None:
         self.client = client
         self._timeout = timeout
-        self._turns = asyncio.Semaphore(at_once)
+        # Who has a turn has a connection: a pool that is full would cost him his time.
+        self._turns = asyncio.Semaphore(min(at_once, _most_connections(client)))
         self._silent_at = -math.inf
         self._under_way = _UnderWay()
         self._leaving = Background()
@@ -166,6 +167,15 @@ class Caller:
         with suppress(*FAILURES):
             async with asyncio.timeout(self._timeout):
                 await pool.disconnect(inuse_connections=False)
+
+
+def _most_connections(client: Client) -> int:
+    """Return how many the client opens at once; the nodes of a cluster have as many each."""
+    if isinstance(client, RedisCluster):
+        most = client.nodes_manager.connection_kwargs.get("max_connections")
+    else:
+        most = client.connection_pool.max_connections
+    return max(1, int(most or 1))
 
 
 def _time() -> float:

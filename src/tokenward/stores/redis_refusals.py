@@ -14,9 +14,10 @@ FAILURES: Final = (
     OSError,
     TimeoutError,
     AttributeError,
+    RuntimeError,
 )
-"""What redis-py raises when it has no answer; the last where the client of a cluster closes a
-connection that a call is just opening."""
+"""What redis-py raises when it has no answer. The last two where it closed a connection under a
+call, as it does when a node of a cluster fails: it has no writer, or uvloop says so."""
 
 _TEMPORARY: Final[tuple[tuple[type[Exception], str], ...]] = (
     (failures.AuthenticationError, "the server wants another name or password; check the URL"),
@@ -58,8 +59,10 @@ def refusal(error: Exception, timeout: float) -> Exception:
             return StoreUnavailable(f"Redis: {problem}")
     if isinstance(error, TimeoutError):
         return StoreUnavailable(f"Redis: no answer within {timeout} seconds")
-    if isinstance(error, OSError | AttributeError):
+    if isinstance(error, OSError):
         return StoreUnavailable("Redis: the server cannot be reached")
+    if isinstance(error, AttributeError | RuntimeError):
+        return StoreUnavailable("Redis: the connection was closed")
     return _refusal_of_command(str(error))
 
 

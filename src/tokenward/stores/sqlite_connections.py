@@ -225,14 +225,14 @@ def _connect(path: Path) -> sqlite3.Connection:
     raise refused
 
 
-_MISTAKES: Final = frozenset(
-    {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS}
-)
-"""Errors that will not go away by themselves; others, such as no descriptor left, may."""
+_MISTAKES: Final = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS})
+"""Errors that will not go away by themselves. Others may: no descriptor is left, or the directory,
+which was there when the store was made, is not there for a while."""
 
 
 def _check_file(path: Path) -> None:
     """Create the file for its owner alone, or see that the one there can be used."""
+    problem, outage = "", ""
     try:
         # Never opened if it is there: closing it would drop the locks that SQLite has
         # on it in this process (sqlite.org/howtocorrupt.html, section 2.2).
@@ -240,11 +240,12 @@ def _check_file(path: Path) -> None:
     except FileExistsError:
         problem = "" if path.is_file() else "is no file; name one"
     except OSError as error:
-        if error.errno not in _MISTAKES:
-            raise StoreUnavailable(f"{path} cannot be opened: {error.strerror}") from None
-        problem = f"cannot be created ({error.strerror}); check its directory"
-    else:
-        problem = ""
+        if error.errno in _MISTAKES:
+            problem = f"cannot be created ({error.strerror}); check its directory"
+        else:
+            outage = f"{path} cannot be opened: {error.strerror}"
+    if outage:
+        raise StoreUnavailable(outage)
     if not problem and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         problem = "cannot be written to; check owner and mode of the file and its directory"
     if problem:

@@ -104,7 +104,8 @@ class Refresher:
         try:
             return await self._attempt(records, session, target)
         except StoreUnavailable as error:
-            retry_after = error.retry_after
+            retry_after, problem = error.retry_after, str(error)
+        self._on_event(events.StoreFailed(operation="refresh", error=problem))
         return later("the session store is out of reach", retry_after=retry_after)
 
     async def give_back(self, records: SessionRecords, session: Session) -> Session | None:

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import PlainTextResponse, Response
 
-from ..errors import ConfigurationError, LoginFailed, ProviderError, ProviderUnavailable
-from ..events import LoginFailure
+from ..errors import (
+    ConfigurationError,
+    LoginFailed,
+    ProviderError,
+    ProviderUnavailable,
+    StoreUnavailable,
+)
+from ..events import LoginFailure, StoreFailed
 from ..settings import read_path
 from .attempts import LoginAttempts, UsedStates
 from .callback import Callback
@@ -125,6 +131,9 @@ def _signing_in(handler: Handler) -> Handler:
             return await handler(visit)
         except LoginFailed as error:
             return visit.refuse(error)
+        except StoreUnavailable as error:
+            visit.management.emit(StoreFailed(operation="login", error=str(error)))
+            raise
         except ConfigurationError as error:
             reason, failure = "misconfigured", error
         except ProviderUnavailable as error:

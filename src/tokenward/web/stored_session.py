@@ -331,14 +331,18 @@ class StoredState:
         *,
         anonymous: bool,
     ) -> None:
-        await self._source.records.write_data(
-            key,
-            data.copy(),
-            changed=data.changes(),
-            version=entry.version if entry else None,
-            expires_at=session.expires_at if session else None,
-            anonymous=anonymous,
-        )
+        try:
+            await self._source.records.write_data(
+                key,
+                data.copy(),
+                changed=data.changes(),
+                version=entry.version if entry else None,
+                expires_at=session.expires_at if session else None,
+                anonymous=anonymous,
+            )
+        except StoreUnavailable as error:
+            self._source.management.emit(StoreFailed(operation="write", error=str(error)))
+            raise
 
     async def _touch(
         self, key: str, session: Entry | None, data: Entry | None, expires_at: float | None
