@@ -11,9 +11,16 @@ T = TypeVar("T")
 
 def read_kind(setting: str, value: T, kind: type[T]) -> T:
     """Return what is of one kind; `"no"` is no switch, and 3600 no `Lifetimes`."""
-    if not isinstance(value, kind):
-        raise ConfigurationError(setting, f"must be of type {kind.__name__}")
+    check_kind(setting, value, kind)
     return value
+
+
+def check_kind(setting: str, value: object, kind: type | tuple[type, ...]) -> None:
+    """Raise `ConfigurationError` for what is of no such kind, which may be an abstract one."""
+    if not isinstance(value, kind):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        names = " or ".join(each.__name__ for each in kinds)
+        raise ConfigurationError(setting, f"must be of type {names}")
 
 
 def check_callable(setting: str, function: object) -> None:

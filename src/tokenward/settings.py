@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from .errors import ConfigurationError
 from .origins import parse_origin
 from .provider import OpenIDProvider
-from .setting_kinds import check_number, read_kind
+from .setting_kinds import check_kind, check_number, read_kind
 
 if TYPE_CHECKING:
     from .protocol.json import JSON
@@ -44,6 +44,8 @@ DEFAULT_CLAIMS: Final = frozenset(
 )
 """The claims that a session keeps unless told otherwise: those of OIDC Core 5.1, and roles."""
 
+_LONGEST: Final = 100 * 365 * 24 * 60 * 60.0
+
 _PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)*")
 
 
@@ -61,6 +63,9 @@ class Lifetimes:
             check_number(f"lifetimes.{setting}", getattr(self, setting))
         if not 0 < self.idle <= self.absolute:
             raise ConfigurationError("lifetimes", "needs 0 < idle <= absolute, in seconds")
+        if self.absolute > _LONGEST:
+            # The end of every session is a date.
+            raise ConfigurationError("lifetimes.absolute", "must be at most a hundred years")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +178,7 @@ def read_keys(secret_key: object) -> Sequence[str]:
 
 def read_names(setting: str, names: Collection[str]) -> Collection[str]:
     """Read several names; one string, which is a collection of letters, is a mistake."""
+    check_kind(setting, names, Collection)
     if isinstance(names, str | bytes) or not all(isinstance(name, str) for name in names):
         raise ConfigurationError(setting, "must be a list of names")
     return names
@@ -216,9 +222,13 @@ def read_providers(
     """Return the providers by name, from one of the two ways to give them."""
     if (provider is None) == (providers is None):
         raise ConfigurationError("provider", "give either provider= or providers=")
+    if providers is not None:
+        check_kind("providers", providers, Mapping)
     named = {DEFAULT_PROVIDER: provider} if provider is not None else dict(providers or {})
     if not named:
         raise ConfigurationError("providers", "name at least one")
+    if "" in read_names("providers", named):
+        raise ConfigurationError("providers", "one has an empty name")
     if not all(isinstance(each, OpenIDProvider) for each in named.values()):
         raise ConfigurationError("provider", "must be an OpenIDProvider")
     return named

@@ -109,6 +109,20 @@ async def an_async_predicate(_scope):
         pytest.param({"role_claim": ["roles"]}, "role_claim", id="role_claim as a list"),
         pytest.param({"clock": 5}, "clock", id="clock that is a number"),
         pytest.param({"on_event": 5}, "on_event", id="on_event that is a number"),
+        pytest.param({"claims": None}, "claims", id="claims that are None"),
+        pytest.param({"carry_over": None}, "carry_over", id="carry_over that is None"),
+        pytest.param(
+            {"provider": None, "providers": [a_provider()]}, "providers", id="a list of providers"
+        ),
+        pytest.param(
+            {"provider": None, "providers": a_provider()}, "providers", id="one among providers"
+        ),
+        pytest.param(
+            {"provider": None, "providers": {1: a_provider()}}, "providers", id="a number as name"
+        ),
+        pytest.param(
+            {"dangerously_allow_http": "no"}, "dangerously_allow_http", id="another switch as text"
+        ),
         pytest.param({"preload": "yes"}, "preload", id="preload that is text"),
         pytest.param({"preload": an_async_predicate}, "preload", id="preload that is async"),
     ],
@@ -219,6 +233,8 @@ def test_a_store_keeps_the_time_of_the_app_unless_it_has_its_own(tmp_path):
         pytest.param((0, 10), id="no idle time"),
         pytest.param((20, 10), id="idle longer than absolute"),
         pytest.param((-1, -1), id="negative"),
+        pytest.param((10, float("inf")), id="no end"),
+        pytest.param((10, 1e13), id="an end that is no date"),
     ],
 )
 def test_lifetimes_must_fit_each_other(lifetimes):
@@ -349,6 +365,8 @@ def test_a_store_without_entries_is_still_the_store():
         pytest.param({"margin": -1}, "refresh.margin", id="negative margin"),
         pytest.param({"margin": float("nan")}, "refresh.margin", id="margin that is no number"),
         pytest.param({"concurrency": 0}, "refresh.concurrency", id="nobody may refresh"),
+        pytest.param({"concurrency": 2.5}, "refresh.concurrency", id="no bound at all"),
+        pytest.param({"concurrency": float("nan")}, "refresh.concurrency", id="nor here"),
     ],
 )
 def test_a_refresh_setting_that_loses_sessions_is_refused(refresh, named):

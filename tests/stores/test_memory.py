@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tokenward.errors import Conflict, StoreUnavailable
+from tokenward.errors import ConfigurationError, Conflict, StoreUnavailable
 from tokenward.stores.memory import MemoryStore
 from tokenward.testing.clock import FrozenClock
 from tokenward.testing.contracts import StoreContract
@@ -34,6 +34,12 @@ def clock() -> FrozenClock:
 
 def small(clock: FrozenClock) -> MemoryStore:
     return MemoryStore(clock, max_entries=3)
+
+
+@pytest.mark.parametrize("number", [0, -1, 2.5, "5", None])
+def test_a_number_of_entries_that_is_none_is_refused(number: int) -> None:
+    with pytest.raises(ConfigurationError, match="max_entries"):
+        MemoryStore(max_entries=number)
 
 
 async def keys_of(store: MemoryStore, *keys: str) -> list[str]:

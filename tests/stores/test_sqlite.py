@@ -183,6 +183,17 @@ def test_what_is_no_file_name_is_refused_at_once(name: str) -> None:
         SQLiteStore(name)
 
 
+def test_a_path_that_is_not_there_is_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError, match="path: must be of type str or PathLike"):
+        SQLiteStore(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("patience", [-1, float("nan"), float("inf"), "5", None])
+def test_a_patience_that_is_no_number_of_seconds_is_refused(path: Path, patience: float) -> None:
+    with pytest.raises(ConfigurationError, match="patience"):
+        SQLiteStore(path, patience=patience)
+
+
 async def _refusal(store: SQLiteStore) -> ConfigurationError:
     with pytest.raises(ConfigurationError) as refused:
         await store.put("k", b"the value", ttl=10, version=None)
@@ -666,17 +677,6 @@ def test_event_loops_of_several_threads_share_a_store(path: Path) -> None:
     assert asyncio.run(finish()) == b"100"
 
 
-async def test_who_is_late_for_a_file_that_another_loop_closes_is_told_to_come_again(
-    store: SQLiteStore,
-) -> None:
-    """The loop of a job closes what the loops of the app have in their hands."""
-    file = store._own_file()
-    await asyncio.to_thread(asyncio.run, store.aclose())
-    with pytest.raises(StoreUnavailable, match="being closed"):
-        await file.read(lambda connection: connection.execute("SELECT 1").fetchone())
-    assert await store.get("k") is None
-
-
 @pytest.mark.case(175)
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 async def test_another_process_number_means_new_connections(
@@ -856,3 +856,26 @@ async def test_a_newer_file_in_its_place_is_unavailable_to_what_is_running(
         await store.get("k")
     query(path, "PRAGMA user_version = 1")
     assert await store.get("k") is not None
+
+
+def test_a_close_by_another_event_loop_fails_nobody(tmp_path):
+    store = SQLiteStore(tmp_path / "sessions.db")
+
+    async def use():
+        file = store._file
+        helper = file._helper
+        # Just between the choice of the file and its use.
+        real = helper.submit
+
+        def submit(*args):
+            helper.submit = real
+            closing = threading.Thread(target=asyncio.run, args=(store.aclose(),))
+            closing.start()
+            closing.join()
+            return real(*args)
+
+        helper.submit = submit
+        assert await store.get("k") is None
+        await store.aclose()
+
+    asyncio.run(use())

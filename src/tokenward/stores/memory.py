@@ -10,7 +10,8 @@ from threading import Lock
 from typing import Final, Generic, TypeVar
 
 from ..clock import Clock, system_clock
-from ..errors import Conflict, StoreUnavailable
+from ..errors import ConfigurationError, Conflict, StoreUnavailable
+from ..setting_kinds import read_kind
 from ..tokens.interfaces import Entry, Lease
 
 K = TypeVar("K")
@@ -35,11 +36,16 @@ class MemoryStore:
     must not be lost, such as that of a token that is good once, is better a lease.
 
     It may be shared by event loops and threads. There is no background task.
+
+    Raises:
+        ConfigurationError: `max_entries` is no number above 0.
     """
 
     def __init__(self, clock: Clock | None = None, max_entries: int = 100_000) -> None:
         self._clock = clock or system_clock
         self._has_own_clock = clock is not None
+        if read_kind("max_entries", max_entries, int) < 1:
+            raise ConfigurationError("max_entries", "must be 1 or more")
         self._lock = Lock()
         self._numbers = count(1)
         self._values: _Shelf[str, Entry] = _Shelf(max_entries)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
 
 from ..clock import Clock, system_clock
 from ..errors import ConfigurationError, Conflict
+from ..setting_kinds import check_kind, check_number
 from ..tokens.interfaces import Entry, Lease
-from .sqlite_file import SQLiteFile
+from .sqlite_file import Closed, SQLiteFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from sqlite3 import Connection
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _LARGE_VALUE: Final = 65_536
 _MANY_KEYS: Final = 64
@@ -46,6 +52,7 @@ class SQLiteStore:
     def __init__(
         self, path: str | os.PathLike[str], *, clock: Clock | None = None, patience: float = 5.0
     ) -> None:
+        check_kind("path", path, (str, os.PathLike))
         name = os.fspath(path)
         if not name or name.startswith((":", "file:")):
             raise ConfigurationError(
@@ -57,6 +64,9 @@ class SQLiteStore:
             raise ConfigurationError("path", f"the directory {self._path.parent} is not there")
         self._clock = clock or system_clock
         self._has_own_clock = clock is not None
+        check_number("patience", patience)
+        if not 0 <= patience < math.inf:
+            raise ConfigurationError("patience", "must be a number of seconds, or 0")
         self._patience = patience
         self._file = SQLiteFile(self._path, patience=patience)
         self._inherited: list[SQLiteFile] = []
@@ -68,20 +78,18 @@ class SQLiteStore:
 
     async def get(self, key: str) -> Entry | None:
         """Return what is under `key`; None if nothing is, or its time is over."""
-        return await self._own_file().read(_get, key, self._clock())
+        return await self._read(_get, key, self._clock())
 
     async def get_many(self, *keys: str) -> tuple[Entry | None, ...]:
         """Return what is under each key, in one transaction."""
         is_long = len(keys) >= _MANY_KEYS
-        return await self._own_file().read(_get_many, keys, self._clock(), is_long=is_long)
+        return await self._read(_get_many, keys, self._clock(), is_long=is_long)
 
     async def put(self, key: str, value: bytes, *, ttl: float, version: int | None) -> int:
         """Write, and return the new version; see `Store.put`. Raises `Conflict`."""
         now = self._clock()
         is_long = len(value) >= _LARGE_VALUE
-        new = await self._own_file().write(
-            now, _put, key, value, version, now, now + ttl, is_long=is_long
-        )
+        new = await self._write(now, _put, key, value, version, now, now + ttl, is_long=is_long)
         if new is None:
             raise Conflict("another version is under the key, or none")
         return new
@@ -90,46 +98,62 @@ class SQLiteStore:
         """Set the time that is left for each key. Never writes a value, never creates."""
         now = self._clock()
         is_long = len(keys) >= _MANY_KEYS
-        await self._own_file().write(now, _touch, keys, now, now + ttl, is_long=is_long)
+        await self._write(now, _touch, keys, now, now + ttl, is_long=is_long)
 
     async def delete(self, key: str, *, version: int | None = None, tombstone: float = 0.0) -> bool:
         """Delete, and let nothing be created for `tombstone` seconds; see `Store.delete`."""
         now = self._clock()
         ends = now + tombstone if tombstone > 0.0 else None
-        return await self._own_file().write(now, _delete, key, version, now, ends)
+        return await self._write(now, _delete, key, version, now, ends)
 
     async def acquire(self, key: str, *, ttl: float) -> Lease | None:
         """Take the lease of `key` for `ttl` seconds; None while somebody else has it."""
         now = self._clock()
         owner = secrets.token_hex(16)
-        return await self._own_file().write(now, _acquire, key, owner, now, now + ttl)
+        return await self._write(now, _acquire, key, owner, now, now + ttl)
 
     async def renew(self, lease: Lease, *, ttl: float) -> bool:
         """Have it for `ttl` seconds from now; False if it was lost meanwhile."""
         now = self._clock()
-        return await self._own_file().write(now, _renew, lease, now, now + ttl)
+        return await self._write(now, _renew, lease, now, now + ttl)
 
     async def release(self, lease: Lease) -> None:
         """Give it back, if it is still this owner's."""
-        await self._own_file().write(self._clock(), _release, lease)
+        await self._write(self._clock(), _release, lease)
 
     async def add(self, index: str, member: str, *, ttl: float) -> None:
         """Put `member` into the set for `ttl` seconds, or for longer if it had longer."""
         now = self._clock()
-        await self._own_file().write(now, _add, index, member, now + ttl)
+        await self._write(now, _add, index, member, now + ttl)
 
     async def members(self, index: str) -> frozenset[str]:
         """Return the members of the set whose time is not over."""
-        return await self._own_file().read(_members, index, self._clock())
+        return await self._read(_members, index, self._clock())
 
     async def discard(self, index: str, member: str) -> None:
         """Take `member` out of the set; fine if it is not there."""
-        await self._own_file().write(self._clock(), _discard, index, member)
+        await self._write(self._clock(), _discard, index, member)
 
     async def aclose(self) -> None:
         """Close the file. The store opens it again at its next use."""
         file, self._file = self._own_file(), SQLiteFile(self._path, patience=self._patience)
         await asyncio.to_thread(file.close)
+
+    # Another event loop may close the file just before it is used here: then the next one is.
+
+    async def _read(
+        self, work: Callable[[Connection, *Ts], T], *args: *Ts, is_long: bool = False
+    ) -> T:
+        while True:
+            with suppress(Closed):
+                return await self._own_file().read(work, *args, is_long=is_long)
+
+    async def _write(
+        self, now: float, work: Callable[[Connection, *Ts], T], *args: *Ts, is_long: bool = False
+    ) -> T:
+        while True:
+            with suppress(Closed):
+                return await self._own_file().write(now, work, *args, is_long=is_long)
 
     def _own_file(self) -> SQLiteFile:
         if self._file.pid != os.getpid():

@@ -41,6 +41,10 @@ _FIRST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.05
 
 
+class Closed(Exception):
+    """It was closed before anything was done."""
+
+
 class SQLiteFile:
     """Run short pieces of work on a file, without ever making an event loop wait.
 
@@ -120,13 +124,14 @@ class SQLiteFile:
         deadline = time.monotonic() + self._patience
         loop = asyncio.get_running_loop()
         try:
-            waiting = loop.run_in_executor(thread, self._insist, deadline, work, *args)
+            insisting = loop.run_in_executor(thread, self._insist, deadline, work, *args)
         except RuntimeError:
-            waiting = None
-        if waiting is None:
-            # Another event loop closed it since this one looked.
-            raise StoreUnavailable(f"{self._path} is just being closed")
-        return await waiting
+            # Nothing was done yet. It is also raised where Python itself is ending.
+            if not self._closed:
+                raise
+        else:
+            return await insisting
+        raise Closed
 
     def _insist(
         self, deadline: float, work: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..errors import ConfigurationError
-from ..setting_kinds import check_number
+from ..setting_kinds import check_number, read_kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,5 +37,6 @@ class RefreshSettings:
         if self.lease_renewal > self.lease_ttl / 2:
             # Two renewals may fail, and nobody else takes the lease of a slow refresh.
             raise ConfigurationError("refresh.lease_renewal", "must be at most half of lease_ttl")
-        if self.concurrency < 1:
+        # A semaphore that counts in halves never comes to 0, and lets everybody in.
+        if read_kind("refresh.concurrency", self.concurrency, int) < 1:
             raise ConfigurationError("refresh.concurrency", "must be at least 1")
