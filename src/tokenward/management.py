@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import random
 import secrets
+from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -140,6 +141,7 @@ class TokenManagement:
         # Out of sight first: error trackers show the variables of a start that fails.
         keys = [Secret(key) for key in read_keys(secret_key)]
         del secret_key
+        read_kind("dangerously_allow_http", dangerously_allow_http, bool)
         self.providers: Mapping[str, OpenIDProvider] = read_providers(provider, providers)
         server_side = read_sessions(sessions, store, self.providers)
         self.settings: AppSettings = AppSettings(
@@ -175,7 +177,7 @@ class TokenManagement:
         self._claims = frozenset({*read_names("claims", claims), "sub", name_claim, role_claim})
         self._event_sink = on_event
         self._reference_key = secrets.token_bytes(32)
-        self._entered = 0
+        self._entered: Counter[asyncio.AbstractEventLoop] = Counter()
         self._drains: list[Callable[[float], Awaitable[object]]] = []
         jitter = random.Random(secrets.randbits(64)).random  # noqa: S311 - spreads load
         self.revoker: Revoker = Revoker(providers=self.providers, on_event=self.emit, jitter=jitter)
@@ -264,24 +266,31 @@ class TokenManagement:
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
         """Run from start to shutdown. Safe to enter twice; the middleware does it by itself.
 
-        For hosts that send no lifespan messages: `async with auth.lifespan(): ...`, or
-        `Starlette(lifespan=auth.lifespan)`. Shutdown waits for refreshes under way.
+        For jobs, and for hosts that send no lifespan messages: `async with auth.lifespan():
+        ...`, or `Starlette(lifespan=auth.lifespan)`. Shutdown waits for refreshes under way.
+        Each event loop has its own.
         """
-        self._entered += 1
-        self.clients.borrow_loop(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self._entered[loop] += 1
+        self._lend_loop()
         try:
             yield
         finally:
-            self._entered -= 1
-            if not self._entered:
+            self._entered[loop] -= 1
+            if not self._entered[loop]:
+                del self._entered[loop]
+                self._lend_loop()
                 await self._stop()
 
     def before_stop(self, drain: Callable[[float], Awaitable[object]]) -> None:
         """Have `drain` awaited at shutdown, with the seconds it may take, before the end."""
         self._drains.append(drain)
 
+    def _lend_loop(self) -> None:
+        # That of the app, which came first and lasts longer than that of a job.
+        self.clients.borrow_loop(next(iter(tuple(self._entered)), None))
+
     async def _stop(self) -> None:
-        self.clients.borrow_loop(None)
         # One that fails keeps none of the others open.
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.store.aclose)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -101,7 +100,13 @@ class Sessions:
         management, stored = self._management, self._stored
         known = await stored.look_up(key)
         if known is None:
-            await stored.forbid(key)
+            if await stored.forbid(key):
+                return False
+            # A login that was under way has just come to its end.
+            known = await stored.look_up(key)
+        if known is None:
+            # It cannot be read here.
+            await stored.end(key)
             return False
         if not management.accepts(known):
             # Of another app that has the same store and keys; or over by itself.
@@ -125,8 +130,8 @@ class Sessions:
 
     async def _load(self, keys: Collection[str]) -> tuple[Session, ...]:
         accepts = self._management.accepts
-        loaded = await asyncio.gather(*map(self._stored.look_up, sorted(keys)))
-        return tuple(session for session in loaded if session and accepts(session))
+        found = await self._stored.look_up_all(sorted(keys))
+        return tuple(session for session in found if accepts(session))
 
     def _info(self, session: Session) -> SessionInfo:
         return SessionInfo(

@@ -18,9 +18,10 @@ from tokenward.errors import NotAuthenticated, SessionEnded, TokenUnavailable
 from tokenward.tokens.lease import HeldLease
 
 if TYPE_CHECKING:
-    from scripted import Process
+    from scripted import Act, Process
 
     from conftest import LoopClock
+    from tokenward.provider.grant import Grant
     from tokenward.tokens.models import AccessToken
     from tokenward.tokens.session import Session
 
@@ -277,6 +278,35 @@ async def test_shutdown_waits_for_a_refresh_under_way(world: World, clock: LoopC
     await stopping
     assert (await process.newest(session)).tokens.access_token == await caller
     assert len(asyncio.all_tasks()) <= 2, "no lease is renewed any more"
+
+
+@pytest.mark.case(246)
+async def test_a_shutdown_spends_nothing_that_it_cannot_wait_for(
+    world: World, clock: LoopClock
+) -> None:
+    process = world.process(concurrency=1)
+    sessions = [await world.log_in(f"user{number}") for number in range(6)]
+    clock.advance(HOUR)
+
+    async def act_and_be_slow(act: Act) -> Grant:
+        grant = act()
+        await asyncio.sleep(3)
+        return grant
+
+    world.provider.otherwise = act_and_be_slow
+    callers = [begin(process, session) for session in sessions]
+    await asyncio.sleep(0.5)
+    for caller in callers:
+        caller.cancel()
+    await process.users.drain(timeout=10.0)
+    await asyncio.gather(*callers, return_exceptions=True)
+    assert len(world.provider.calls) == 1
+    for session in sessions:
+        saved, given = (await process.newest(session)).tokens.refresh_token, session.tokens
+        assert saved is not None
+        assert given.refresh_token is not None
+        family = world.provider.families[given.refresh_token.reveal()]
+        assert saved.reveal() == family.current
 
 
 @pytest.mark.case(246)

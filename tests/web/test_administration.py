@@ -164,7 +164,7 @@ async def test_a_login_under_way_does_not_survive_the_end_of_what_it_begins(make
     put, ended = site.auth.stored._store.put, []
 
     async def end_first(key, value, **how):
-        if key.endswith(":session"):
+        if key.endswith(":session") and value:
             ended.append(await site.auth.sessions.end(sub="alice"))
         return await put(key, value, **how)
 
@@ -281,3 +281,54 @@ async def test_an_index_that_cannot_be_tidied_fails_no_logout(make_site, stored)
     assert await site.who(browser) == ""
     assert await site.auth.sessions.list(sub="alice") == ()
     assert await site.auth.sessions.end(sub="alice") == 0
+
+
+class Gated(MemoryStore):
+    """Holds the writing of a session until a gate is opened."""
+
+    def __init__(self, clock):
+        super().__init__(clock)
+        self.came, self.gate = asyncio.Event(), asyncio.Event()
+
+    async def put(self, key, value, **options):
+        if key.endswith(":session") and value and not self.gate.is_set():
+            self.came.set()
+            await self.gate.wait()
+        return await super().put(key, value, **options)
+
+
+async def test_a_login_that_comes_to_its_end_amid_an_end_gives_its_refresh_token_back(
+    make_site, frozen_clock
+):
+    store = Gated(frozen_clock)
+    site = make_site("memory", store=store)
+    look_up = site.auth.stored.look_up
+
+    async def look_up_and_be_overtaken(key):
+        found = await look_up(key)
+        if not store.gate.is_set():
+            store.gate.set()
+            await asyncio.sleep(0.05)
+        return found
+
+    site.auth.stored.look_up = look_up_and_be_overtaken
+    login = asyncio.ensure_future(site.log_in(site.browser, "alice"))
+    await store.came.wait()
+    assert await site.auth.sessions.end(sub="alice") == 1
+    await login
+    assert await site.who() == ""
+    await site.auth.revoker.drain(timeout=10)
+    assert refresh_tokens_given_back(site) == 1
+
+
+async def test_a_user_with_very_many_sessions_is_listed_in_few_calls(make_site):
+    site = make_site("memory")
+    await site.login("alice")
+    (known,) = await site.auth.sessions.list(sub="alice")
+    session = await site.auth.stored.look_up(known.id)
+    # Those of a monitor that logs in again and again; most have ended by themselves.
+    for number in range(1000):
+        await site.auth.stored.index.add(replace(session, id=f"{number:064x}"), ttl=3600)
+    site.store.calls.clear()
+    assert [each.id for each in await site.auth.sessions.list(sub="alice")] == [known.id]
+    assert len(site.store.calls) < 30

@@ -10,7 +10,12 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from tokenward import ConfigurationError, TokenManagementMiddleware
+from tokenward import (
+    ConfigurationError,
+    OpenIDProvider,
+    TokenManagement,
+    TokenManagementMiddleware,
+)
 from tokenward.stores.memory import MemoryStore
 
 
@@ -68,7 +73,7 @@ def app_with(lifespan=None):
 async def test_it_starts_before_the_apps_own_lifespan_and_stops_after_it(make_site, order):
     @asynccontextmanager
     async def lifespan(app):
-        order.append(f"app starts, entered {site.auth._entered}")
+        order.append(f"app starts, entered {site.auth._entered.total()}")
         yield
         order.append("app stops")
 
@@ -142,9 +147,9 @@ async def test_it_is_counted_so_that_it_may_be_entered_twice(make_site, order):
         store=ClosingStore(order),
     )
     async with Server(site.app):
-        assert site.auth._entered == 2
+        assert site.auth._entered.total() == 2
         async with site.auth.lifespan():
-            assert site.auth._entered == 3
+            assert site.auth._entered.total() == 3
         assert order == []
 
     assert order == ["management stopped"]
@@ -219,3 +224,34 @@ async def test_an_app_that_knows_no_lifespan_raises_as_it_would_alone(make_site)
         pass
     assert isinstance(server.task.exception(), NotImplementedError)
     assert (await site.new_browser().get("/")).text == "bare"
+
+
+def test_each_event_loop_has_an_end_of_its_own(monkeypatch):
+    """A job in a thread ends what it began, also while another one goes on."""
+    drained, lent = [], []
+    auth = TokenManagement(
+        provider=OpenIDProvider("https://op.test", client_id="app", client_secret="secret"),
+        public_url="https://app.test",
+        secret_key="Zk3rT9vQx1LmP7sWc5Yb2NfHd8Ug4JaE6RoXiKtV",
+        store=MemoryStore(),
+    )
+
+    async def drain(_seconds):
+        drained.append(asyncio.get_running_loop())
+
+    auth.before_stop(drain)
+    monkeypatch.setattr(auth.clients, "borrow_loop", lent.append)
+
+    async def job():
+        async with auth.lifespan():
+            return asyncio.get_running_loop()
+
+    async def go_on():
+        async with auth.lifespan():
+            jobs = await asyncio.to_thread(asyncio.run, job())
+            return asyncio.get_running_loop(), jobs
+
+    apps, jobs = asyncio.run(go_on())
+    assert drained == [jobs, apps]
+    # Threads without a loop are served by the app's, whatever jobs come and go.
+    assert lent == [apps, apps, apps, None]

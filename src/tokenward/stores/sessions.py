@@ -8,6 +8,7 @@ with tokens, and the app's own data, are two records: neither write can undo the
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
@@ -30,7 +31,7 @@ from .app_data import apply_changes, write_data
 from .session_index import SessionIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ..clock import Clock
     from ..protocol.json import JSONObject
@@ -50,6 +51,8 @@ _DATA: Final = "data"
 _GIVEN_UP: Final = "given-up"
 _LEASE_SECONDS: Final = 10.0
 _TRIES: Final = 3
+_AT_ONCE: Final = 50
+"""Sessions that are read together: some milliseconds' work."""
 
 
 def session_key(session_id: Secret) -> str:
@@ -128,6 +131,20 @@ class StoredSessions:
         entry = await self._store.get(_record(key, _SESSION))
         return None if entry is None else self._opened(key, entry)
 
+    async def look_up_all(self, keys: Sequence[str]) -> list[Session]:
+        """Return those of the sessions that are there, in steps that hold up nobody else."""
+        found: list[Session] = []
+        for start in range(0, len(keys), _AT_ONCE):
+            some = keys[start : start + _AT_ONCE]
+            entries = await self._store.get_many(*(_record(key, _SESSION) for key in some))
+            opened = (
+                self._opened(key, entry) for key, entry in zip(some, entries, strict=True) if entry
+            )
+            found += (session for session in opened if session)
+            # A store may have it all at hand.
+            await asyncio.sleep(0)
+        return found
+
     async def replace(self, session: Session, new: Session) -> Session | None:
         """Write `new` over exactly `session`; None if that is not what is there."""
         try:
@@ -174,9 +191,19 @@ class StoredSessions:
             await self._lose(last)
         return last
 
-    async def forbid(self, key: str) -> None:
-        """Let no session be created under this key, by a login that is under way."""
-        await self._store.delete(_record(key, _SESSION), tombstone=TOMBSTONE)
+    async def forbid(self, key: str) -> bool:
+        """Let no session be created under this key, by a login that is under way.
+
+        False if something is there by now: it is not touched, for its refresh token is to be
+        given back.
+        """
+        record = _record(key, _SESSION)
+        try:
+            version = await self._store.put(record, b"", ttl=TOMBSTONE, version=None)
+        except Conflict:
+            return False
+        await self._store.delete(record, version=version, tombstone=TOMBSTONE)
+        return True
 
     async def give_up(self, key: str) -> bool:
         """Note that a browser leaves this id; False if one did in the last minute.

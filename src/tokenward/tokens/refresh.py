@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -41,6 +42,8 @@ from .verdict import ALARM_PAUSE, Verdict, judge
 from .waiting import Rooms, Turns
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..clock import Clock
     from ..events import EventSink
     from ..protocol.json import JSON
@@ -98,6 +101,7 @@ class Refresher:
             seconds=settings.save_retry, revoker=revoker, jitter=jitter, on_saved=self._tell_saved
         )
         self._leases = SessionLeases(store, settings, jitter=jitter)
+        self._stopping: set[asyncio.AbstractEventLoop] = set()
 
     async def attempt(self, records: SessionRecords, session: Session, target: Target) -> Outcome:
         """Get a token for `target`, starting from a `session` that has none that will do."""
@@ -139,6 +143,16 @@ class Refresher:
                 return without
         finally:
             self._leases.finish(session.id, held, keep=keep)
+
+    @contextmanager
+    def stopping(self) -> Iterator[None]:
+        """Spend no refresh token on this event loop: its answer might come too late to be kept."""
+        loop = asyncio.get_running_loop()
+        self._stopping.add(loop)
+        try:
+            yield
+        finally:
+            self._stopping.discard(loop)
 
     async def drain(self, *, timeout: float) -> None:  # noqa: ASYNC109 - part of what is promised
         """Wait for what goes on behind the scenes, `timeout` seconds at most."""
@@ -228,6 +242,8 @@ class Refresher:
                 await provider.keys()
                 if not await held.confirm():
                     return None
+                if asyncio.get_running_loop() in self._stopping:
+                    return later("the process is ending", retry_after=PAUSE)
                 return await provider.refresh(
                     refresh_token,
                     claims=session.proof,

@@ -126,10 +126,11 @@ class UserTokens:
         handle.adopt(latest)
 
     async def drain(self, *, timeout: float) -> None:  # noqa: ASYNC109 - part of what is promised
-        """Wait for refreshes under way, `timeout` seconds at most."""
+        """Wait for refreshes under way, `timeout` seconds at most; none begins any more."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        await self._flights.drain(timeout)
+        with self._refresher.stopping():
+            await self._flights.drain(timeout)
         await self._revocations.drain(max(deadline - loop.time(), 0.0))
         await self._refresher.drain(timeout=max(deadline - loop.time(), 0.0))
 
