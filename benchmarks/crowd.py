@@ -83,6 +83,7 @@ class Crowd:
         """Let everybody have his last answer. Raises what a tab failed with."""
         self.is_over = True
         await asyncio.gather(*self._tabs)
+        await asyncio.gather(*(user.settle() for user in self.users))
 
     async def kept(self) -> set[str]:
         """Return the digests of the refresh tokens that are in the store."""
@@ -117,15 +118,17 @@ class Visitor:
 
     async def browse(self, patience: float) -> None:
         """Be one tab, until it is over."""
-        random = self._crowd.random
         while not self._crowd.is_over:
-            await asyncio.sleep(random.uniform(0.1, 0.6))
-            cookie = self._browser.cookie
-            answer = await self._ask("/mine", patience)
-            if answer and answer.status == 200:
-                self._check(json.loads(answer.body))
-            elif answer and answer.status == 401:
-                await self._come_back(cookie)
+            await asyncio.sleep(self._crowd.random.uniform(0.1, 0.6))
+            await self._visit(patience)
+
+    async def settle(self) -> None:
+        """Wait for a refresh that may be under way still, for a tab that left."""
+        deadline = time.monotonic() + max(PATIENCE)
+        while time.monotonic() < deadline:
+            if await self._visit(max(PATIENCE)):
+                return
+            await asyncio.sleep(0.1)
 
     async def log_in(self) -> None:
         """Log in, as often as it takes."""
@@ -140,9 +143,20 @@ class Visitor:
         answer = await self._browser.get(self._crowd.machine.urls[0], "/kept")
         return json.loads(answer.body).get("refresh_token") or ""
 
+    async def _visit(self, patience: float) -> bool:
+        """Ask for the token; True if it was given."""
+        cookie = self._browser.cookie
+        answer = await self._ask("/mine", patience)
+        if answer and answer.status == 200:
+            self._check(json.loads(answer.body))
+            return True
+        if answer and answer.status == 401:
+            await self._come_back(cookie)
+        return False
+
     async def _ask(self, path: str, patience: float) -> Answer | None:
         worker = self._crowd.random.choice(self._crowd.machine.workers)
-        before, sent = worker.ends, time.monotonic()
+        before, sent = worker.ended, time.monotonic()
         answer = None
         try:
             async with asyncio.timeout(patience):
@@ -162,7 +176,7 @@ class Visitor:
     async def _follow(self, path: str) -> Answer:
         """Ask for a page of the login. Raises `_Refused` if it does not lead on."""
         worker = self._crowd.random.choice(self._crowd.machine.workers)
-        before = worker.ends
+        before = worker.ended
         try:
             async with asyncio.timeout(max(PATIENCE)):
                 answer = await self._browser.get(worker.url, path)
@@ -186,8 +200,11 @@ class Visitor:
         return str(answer.status)
 
     def _excuse(self, worker: Served, before: int) -> None:
-        """Only a worker that was told to end may break a connection."""
-        if worker.ends == before and not worker.is_ending:
+        """Only a worker that was told to end may break a connection.
+
+        `before` is how many had ended when it was opened.
+        """
+        if worker.ends == before:
             self._crowd.tally.undeclared["broken by a worker that lives"] += 1
 
     def _check(self, given: dict[str, str]) -> None:

@@ -9,6 +9,7 @@ Only processes that were started here are ended, one by one.
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import secrets
@@ -114,6 +115,8 @@ def serve(make: Callable[[Plan], object], plan: Plan, listening: socket.socket) 
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+    # They tell of every fault; what is shown is what it cost.
+    logging.getLogger("tokenward").addHandler(logging.NullHandler())
     config = uvicorn.Config(
         make(plan), access_log=False, log_level="warning", timeout_keep_alive=600
     )
@@ -128,7 +131,8 @@ class Served:
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         self.ends = 0
         """How many of them have been told to end."""
-        self.is_ending = False
+        self.ended = 0
+        """How many of them have ended."""
         self.start()
 
     def start(self) -> None:
@@ -141,14 +145,14 @@ class Served:
         self.ends += 1
         self._process.kill()
         self._process.join()
+        self.ended += 1
 
     async def end(self) -> None:
         """End it by SIGTERM, and wait until it has."""
         self.ends += 1
-        self.is_ending = True
         self._process.terminate()
         await asyncio.to_thread(self._process.join)
-        self.is_ending = False
+        self.ended += 1
 
     def pause(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)

@@ -35,7 +35,7 @@ def open_api(tokens: ClientCredentialsTokens) -> httpx.Client:
     )
     api = os.environ["API_URL"]
     auth = ClientCredentialsAuth(tokens, "worker", origins=api, dangerously_allow_http=True)
-    return httpx.Client(base_url=api, auth=auth)
+    return httpx.Client(base_url=api, auth=auth, timeout=30)
 
 
 def call(api: httpx.Client) -> str:

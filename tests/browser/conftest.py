@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,6 +145,7 @@ def chromium() -> Iterator[Browser]:
 def page(chromium: Browser) -> Iterator[Page]:
     """Open a browser that nobody used before."""
     context = chromium.new_context(viewport={"width": 1000, "height": 640})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(30_000)
+    expect.set_options(timeout=30_000)
     yield context.new_page()
     context.close()

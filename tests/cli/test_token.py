@@ -315,14 +315,18 @@ def on_a_terminal(command: tuple[str, ...], typed: bytes) -> tuple[int, bytes, b
     )
     os.close(theirs)
     shown = b""
-    while not shown.rstrip().endswith(b":"):
-        shown += os.read(ours, 1024)
-    os.write(ours, typed)
-    out, _ = process.communicate(timeout=60)
-    with contextlib.suppress(OSError):  # the terminal is gone
-        while more := os.read(ours, 1024):
-            shown += more
-    os.close(ours)
+    try:
+        while not shown.rstrip().endswith(b":"):
+            shown += os.read(ours, 1024)
+        os.write(ours, typed)
+        out, _ = process.communicate(timeout=60)
+        with contextlib.suppress(OSError):  # the terminal is gone
+            while more := os.read(ours, 1024):
+                shown += more
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(ours)
     return process.returncode, out, shown
 
 

@@ -116,11 +116,17 @@ def test_a_thread_that_fails_lets_the_others_know() -> None:
     with pytest.raises(TimeoutError):
         flights.run("key", lambda: 1, timeout=0.01)
     assert flights.run("other", lambda: 1, timeout=5) == 1
-    follower = threading.Timer(0.05, joined.set)
-    follower.start()
+    # The flight ends as soon as somebody waits for it again, and no earlier.
+    (flight,) = flights._flights.values()
+    wait = flight.result
+
+    def end_and_wait(timeout: float | None = None) -> int:
+        joined.set()
+        return wait(timeout)
+
+    flight.result = end_and_wait  # type: ignore[method-assign]
     with pytest.raises(AbandonedError):
         flights.run("key", lambda: 1, timeout=5)
     leader.join()
-    follower.join()
     assert caught == [LookupError]
     assert flights.run("key", lambda: 2, timeout=5) == 2

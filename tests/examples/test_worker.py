@@ -50,15 +50,15 @@ def server(url: str, *command: str, **environment: str) -> Iterator[None]:
         process.wait()
 
 
-@pytest.fixture(scope="module")
-def settings() -> Iterator[dict[str, str]]:
-    """Run a provider whose tokens live two seconds, and an API that asks it about them."""
+@pytest.fixture
+def settings(lifetime: int) -> Iterator[dict[str, str]]:
+    """Run a provider whose tokens live so many seconds, and an API that asks it about them."""
     issuer, api = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     given = {"OIDC_ISSUER": issuer, "OIDC_CLIENT_ID": "app", "OIDC_CLIENT_SECRET": "secret"}
     port = issuer.rpartition(":")[2]
-    lifetime = ("--access-token-lifetime", "2")
+    command = ("tokenward", "provider", "--port", port, "--access-token-lifetime", str(lifetime))
     with ExitStack() as running:
-        running.enter_context(server(issuer, "tokenward", "provider", "--port", port, *lifetime))
+        running.enter_context(server(issuer, *command))
         app = ("protected_api.app:app", "--app-dir", str(ROOT / "examples"))
         where = ("--port", api.rpartition(":")[2])
         running.enter_context(server(api, "uvicorn", *app, *where, **given))
@@ -79,12 +79,14 @@ def run(settings: dict[str, str], *options: str) -> list[str]:
     return LINE.findall(done.stdout)
 
 
+@pytest.mark.parametrize("lifetime", [2])
 def test_every_call_succeeds_while_tokens_end(settings: dict[str, str]) -> None:
     fingerprints = run(settings, "--calls", "8", "--every", "0.5")
     assert len(fingerprints) == 8
     assert 2 <= len(set(fingerprints)) < 8
 
 
+@pytest.mark.parametrize("lifetime", [600])
 def test_twenty_threads_share_one_token(settings: dict[str, str]) -> None:
     fingerprints = run(settings, "--calls", "1", "--threads", "20")
     assert len(fingerprints) == 20

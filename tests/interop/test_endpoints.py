@@ -336,7 +336,7 @@ async def log_in(
         **proof,
     )
     assert pushed.raise_for_error().http_status == 201
-    assert pushed.expires_in == 60
+    assert 50 < pushed.expires_in <= 60  # it may take the provider a while to answer
     url = pushed_authorization_url(
         endpoints.authorization_endpoint,
         client_id=proof["client_id"],
@@ -498,7 +498,7 @@ async def begin_device(caller: Caller, **keywords: Any) -> Any:
         **{"client_id": "tv", "scope": "openid profile", **keywords},
     )
     device.raise_for_error()
-    assert device.expires_in == 60
+    assert 50 < device.expires_in <= 60
     assert device.interval == 5
     return device
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from starlette.routing import Route
 
 from tokenward import (
     OpenIDProvider,
+    RefreshSettings,
     TokenManagement,
     TokenManagementMiddleware,
     get_user_access_token,
@@ -89,6 +92,14 @@ async def token(request: Request) -> Response:
     return JSONResponse({"token": given.value, "pid": os.getpid()})
 
 
+async def hasty(request: Request) -> Response:
+    """Give up at once; the refresh goes on."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await get_user_access_token(request)
+    return PlainTextResponse("later")
+
+
 @requires("authenticated")
 async def me(request: Request) -> Response:
     """Tell who is logged in."""
@@ -102,14 +113,23 @@ auth = TokenManagement(
         client_secret="secret",
         scope="openid profile api offline_access",
         dangerously_allow_http=True,
+        timeout=30.0,
     ),
     public_url=os.environ["TEST_URL"],
     secret_key=os.environ["TEST_SECRET_KEY"],
     store=DeadlyStore(),
     sessions="cookie" if os.environ["TEST_SESSIONS"] == "cookie" else None,
+    # A machine that is busy is no outage.
+    refresh=RefreshSettings(wait=40.0),
     dangerously_allow_http=True,
 )
 app = Starlette(
-    routes=[Route("/", pid), Route("/pid", pid), Route("/token", token), Route("/me", me)]
+    routes=[
+        Route("/", pid),
+        Route("/pid", pid),
+        Route("/token", token),
+        Route("/hasty", hasty),
+        Route("/me", me),
+    ]
 )
 app.add_middleware(TokenManagementMiddleware, auth=auth)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Iterator
 
-MOST_CONNECTIONS = 4000
-"""The kernel may give most of them to one worker; who has enough closes its own again."""
+AT_ONCE = 10
+"""Connections that are opened together, so that whoever wakes up first cannot take them all."""
 
 
 @dataclass
@@ -48,7 +50,8 @@ class Workers:
         """Start the workers, and return when all are ready."""
         command = [sys.executable, "-m", "uvicorn", "app:app", "--workers", str(self.count)]
         command += ["--fd", str(self.listening.fileno()), "--no-access-log"]
-        command += ["--timeout-keep-alive", "60"]
+        # A worker that has no processor for seconds is neither hung nor done.
+        command += ["--timeout-keep-alive", "120", "--timeout-worker-healthcheck", "60"]
         command += ["--app-dir", str(Path(__file__).parent), "--timeout-graceful-shutdown", "10"]
         settings = {
             "TEST_FOLDER": str(self.folder),
@@ -66,11 +69,17 @@ class Workers:
             text=True,
         )
         assert self._process.stderr is not None
+        # A thread that waited for ever would outlive the time-out of the test.
+        late = threading.Timer(100, self._process.terminate)
+        late.start()
         ready = 0
-        for line in self._process.stderr:
-            ready += "Application startup complete" in line
-            if ready == self.count:
-                return
+        try:
+            for line in self._process.stderr:
+                ready += "Application startup complete" in line
+                if ready == self.count:
+                    return
+        finally:
+            late.cancel()
         raise AssertionError("the workers did not start")
 
     def stop(self) -> None:
@@ -90,7 +99,7 @@ class Workers:
         """Log alice in, with an access token that is over at once; later ones are not."""
         app = replace(self.provider.clients["app"], refresh_token_overlap=0.0)
         self.provider.register(replace(app, access_token_lifetime=0))
-        async with httpx.AsyncClient(base_url=self.url, timeout=30) as browser:
+        async with httpx.AsyncClient(base_url=self.url, timeout=60) as browser:
             response = await login_as(browser, "alice", provider=self.provider)
             assert response.status_code == 200, response.text
             self.cookies = browser.cookies
@@ -98,22 +107,36 @@ class Workers:
 
     def browser(self) -> httpx.AsyncClient:
         """Return a client with the cookies of the session."""
-        return httpx.AsyncClient(base_url=self.url, cookies=self.cookies, timeout=30)
+        return httpx.AsyncClient(
+            base_url=self.url,
+            cookies=self.cookies,
+            timeout=60,
+            # Whoever connects again may come to another worker.
+            limits=httpx.Limits(keepalive_expiry=None),
+            # There is no TLS, whose settings would take longer to read than all the rest.
+            verify=False,
+        )
 
     async def connect(self, each: int) -> dict[str, list[httpx.AsyncClient]]:
-        """Return `each` clients per worker, whose only connection is to it."""
+        """Return `each` clients per worker, whose only connection is to it.
+
+        The kernel may give most connections to one worker, and another may just be started in
+        the place of one that died; so what is too many is closed again.
+        """
         found: dict[str, list[httpx.AsyncClient]] = {}
-        for _ in range(MOST_CONNECTIONS):
-            browser = self.browser()
-            self._connected.append(browser)
-            pid = (await browser.get("/pid")).text
-            if len(found.setdefault(pid, [])) < each:
-                found[pid].append(browser)
-            else:
-                await browser.aclose()
-            if len(found) == self.count and all(len(known) == each for known in found.values()):
-                return found
-        raise AssertionError(f"of {MOST_CONNECTIONS} connections too few went to one worker")
+        async with asyncio.timeout(90):
+            while len(found) < self.count or min(map(len, found.values())) < each:
+                some = [self.browser() for _ in range(AT_ONCE)]
+                self._connected += some
+                pids = await asyncio.gather(*(browser.get("/pid") for browser in some))
+                for browser, pid in zip(some, pids, strict=True):
+                    known = found.setdefault(pid.text, [])
+                    if len(known) < each:
+                        known.append(browser)
+                    else:
+                        self._connected.remove(browser)
+                        await browser.aclose()
+        return found
 
     def die(self, where: str) -> None:
         """Let the worker that comes there first die by SIGKILL."""

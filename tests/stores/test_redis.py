@@ -501,8 +501,9 @@ async def test_a_store_that_was_used_before_a_fork_works_in_every_process(
     store: TimedStore, redis_url: str
 ) -> None:
     command = [sys.executable, "-W", "ignore", "-c", FORK, redis_url, store.prefix]
+    # A thread that waited for ever would outlive the time-out of the test.
     run = await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, check=False
+        subprocess.run, command, capture_output=True, text=True, check=False, timeout=60
     )
     assert run.returncode == 0, run.stderr
     assert await value_of(store, "k") == b"85"
@@ -682,7 +683,7 @@ async def test_connections_to_a_machine_that_is_gone_cost_one_call() -> None:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        store = RedisStore.from_url(f"redis://127.0.0.1:{port}", timeout=0.5)
+        store = RedisStore.from_url(f"redis://127.0.0.1:{port}", timeout=1.0)
         await asyncio.gather(*(store.get("k") for _ in range(8)))
         assert connections == 8
         gone = 8
@@ -694,7 +695,7 @@ async def test_connections_to_a_machine_that_is_gone_cost_one_call() -> None:
 
 async def test_who_waits_behind_a_call_that_is_not_answered_gives_up_with_it() -> None:
     async with answering(None) as server:
-        store = RedisStore.from_url(server.url, max_connections=2, timeout=0.1)
+        store = RedisStore.from_url(server.url, max_connections=2, timeout=0.5)
         calls = [store.get("k") for _ in range(30)]
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert {type(answer) for answer in answers} == {StoreUnavailable}
@@ -710,14 +711,14 @@ async def test_who_waits_behind_a_call_that_is_not_answered_gives_up_with_it() -
     "make",
     [
         pytest.param(
-            lambda url: RedisStore.from_url(url, max_connections=1, timeout=0.3), id="argument"
+            lambda url: RedisStore.from_url(url, max_connections=1, timeout=1.0), id="argument"
         ),
         pytest.param(
-            lambda url: RedisStore.from_url(f"{url}?max_connections=1", timeout=0.3), id="url"
+            lambda url: RedisStore.from_url(f"{url}?max_connections=1", timeout=1.0), id="url"
         ),
         pytest.param(
             lambda url: RedisStore(
-                lambda: Redis.from_url(url, max_connections=1, protocol=2), timeout=0.3
+                lambda: Redis.from_url(url, max_connections=1, protocol=2), timeout=1.0
             ),
             id="own client",
         ),
@@ -727,7 +728,7 @@ async def test_a_server_that_is_slow_because_much_is_asked_is_no_outage(
     make: Callable[[str], RedisStore],
 ) -> None:
     async with answering(b"$-1") as server:
-        server.delay = 0.02
+        server.delay = 0.05
         store = make(server.url)
         # In all they take longer than any of them may.
         assert await asyncio.gather(*(store.get("k") for _ in range(40))) == [None] * 40
@@ -768,7 +769,7 @@ async def test_calls_under_way_are_answered_before_the_connections_are_closed(
 
 async def test_a_call_without_an_answer_keeps_nobody_from_closing() -> None:
     async with answering(None) as server:
-        store = RedisStore.from_url(server.url, timeout=0.2)
+        store = RedisStore.from_url(server.url, timeout=1.0)
         before = asyncio.all_tasks()
         call = asyncio.ensure_future(store.acquire("k", ttl=20))
         await until(lambda: server.connections)
@@ -813,7 +814,7 @@ async def test_a_server_that_stands_still_and_goes_on_answers_nobody_with_what_w
     own_redis: Callable[..., RedisServer],
 ) -> None:
     server = own_redis()
-    async with store_on(server.url, patience=0.2) as store:
+    async with store_on(server.url, patience=1.0) as store:
         for number in range(20):
             await store.put(str(number), str(number).encode(), ttl=60, version=None)
         server.pause()

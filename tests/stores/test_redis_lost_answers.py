@@ -26,7 +26,7 @@ def server(own_redis: Callable[..., RedisServer]) -> RedisServer:
 @pytest.fixture
 async def store(server: RedisServer) -> AsyncIterator[RedisStore]:
     """A store that is connected, and whose scripts the server knows."""
-    store = RedisStore.from_url(server.url, timeout=0.2)
+    store = RedisStore.from_url(server.url, timeout=1.0)
     lease = await store.acquire(KEY, ttl=LONG)
     assert lease is not None
     await store.release(lease)

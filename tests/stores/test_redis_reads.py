@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -168,7 +169,7 @@ async def test_nobody_waits_twice_for_a_server_that_is_silent() -> None:
     server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     async with server:
         store = RedisStore.from_url(
-            f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=0.2
+            f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=0.5
         )
         reads = [store.get_many(f"{number}:session", f"{number}:data") for number in range(50)]
         outcomes = await asyncio.gather(*reads, return_exceptions=True)
@@ -180,7 +181,7 @@ async def test_nobody_waits_twice_for_a_server_that_is_silent() -> None:
 
 @pytest.mark.case(248)
 async def test_a_thousand_reads_at_once_get_what_is_under_their_keys(redis_url: str) -> None:
-    store = RedisStore.from_url(redis_url, prefix="reads:", timeout=20.0)
+    store = RedisStore.from_url(redis_url, prefix=f"reads-{os.getpid()}:", timeout=20.0)
     for number in range(100):
         await store.put(f"{number}:session", b"%d" % number, ttl=60, version=None)
     wanted = [number % 150 for number in range(1000)]

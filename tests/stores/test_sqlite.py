@@ -411,7 +411,7 @@ async def test_only_other_threads_wait(
     monkeypatch.setattr("time.sleep", watched)
     writer.begin()
     call = asyncio.ensure_future(store.touch("k", ttl=60))
-    await asyncio.to_thread(waiting.wait)
+    assert await asyncio.to_thread(waiting.wait, 60)
     writer.end()
     await call
     assert threading.get_ident() not in waited
@@ -499,6 +499,7 @@ async def test_opening_is_done_by_a_thread(path: Path, monkeypatch: pytest.Monke
 
 async def test_patience_ends(path: Path, store: SQLiteStore, writer: Writer) -> None:
     hasty = SQLiteStore(path, patience=0.02)
+    wait_for_tidying(store)  # it would hold the lock, too
     writer.begin()
     with pytest.raises(StoreUnavailable, match=r"locked for more than 0\.02 seconds") as refused:
         await hasty.put("new", b"", ttl=60, version=None)

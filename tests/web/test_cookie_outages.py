@@ -15,7 +15,7 @@ HOUR = 3600
 async def sites(make_site, server):
     """Two processes of a site on a server that the test may break, with alice logged in."""
     made = [
-        make_site("cookie", store=RedisStore.from_url(server.url, timeout=0.5)) for _ in range(2)
+        make_site("cookie", store=RedisStore.from_url(server.url, timeout=1.0)) for _ in range(2)
     ]
     await made[0].login("alice")
     made[1].browser._cookies = made[0].browser._cookies

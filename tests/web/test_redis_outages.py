@@ -16,7 +16,7 @@ HOUR = 3600
 @pytest.fixture
 async def site(make_site, server):
     """A site on a server that the test may break, with alice logged in."""
-    site = make_site("redis", store=RedisStore.from_url(server.url, timeout=0.5))
+    site = make_site("redis", store=RedisStore.from_url(server.url, timeout=1.0))
     await site.login("alice")
     site.provider.requests.clear()
     return site
