@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,8 +82,9 @@ class DeadlyStore:
 
 
 async def pid(request: Request) -> Response:
-    """Tell which worker this is."""
+    """Tell which worker this is, and stand still over it: another takes the next connection."""
     del request
+    time.sleep(0.02)  # noqa: ASYNC251
     return PlainTextResponse(str(os.getpid()))
 
 

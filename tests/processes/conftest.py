@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 AT_ONCE = 10
-"""Connections that are opened together, so that whoever wakes up first cannot take them all."""
+"""Connections that are opened together: while one worker looks at the first, another takes some."""
 
 
 @dataclass
@@ -124,7 +124,7 @@ class Workers:
         the place of one that died; so what is too many is closed again.
         """
         found: dict[str, list[httpx.AsyncClient]] = {}
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(60):
             while len(found) < self.count or min(map(len, found.values())) < each:
                 some = [self.browser() for _ in range(AT_ONCE)]
                 self._connected += some
