@@ -270,6 +270,9 @@ def main() -> int:
     parser.add_argument("--untimed", action="store_true", help="let all take as long as it takes")
     parser.add_argument("--seed", default=secrets.token_hex(4))
     options = parser.parse_args()
+    stores = options.stores.split(",")
+    if unknown := set(stores) - {"sqlite", "valkey"}:
+        parser.error(f"no such store: {', '.join(unknown)}")
     wanted = set(options.runs.split(","))
     if unknown := wanted - names.keys():
         parser.error(f"no such run: {', '.join(unknown)}")
@@ -280,7 +283,7 @@ def main() -> int:
     for run in RUNS:
         if not {run.group, run.name} & wanted:
             continue
-        for store in ("valkey",) if run.only_valkey else options.stores.split(","):
+        for store in ("valkey",) if run.only_valkey else stores:
             for overlap in run.overlaps:
                 outcome = asyncio.run(do(run, store, overlap, options))
                 kept = kept and not outcome.broken_promises()

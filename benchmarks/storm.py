@@ -201,11 +201,15 @@ def report(store: str, outcomes: Outcomes) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="A thousand requests and one refresh.")
-    parser.add_argument("--stores", nargs="+", default=["sqlite", "valkey"])
+    parser.add_argument(
+        "--stores", nargs="+", default=["sqlite", "valkey"], choices=["sqlite", "valkey"]
+    )
     parser.add_argument("--sessions", type=int, default=WORKERS * EACH, help="of `apart`; 0: none")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--redis", help="the URL of a server, instead of one of our own")
     options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("--rounds: at least 1")
     sound = True
     for store in options.stores:
         with ExitStack() as stack:
