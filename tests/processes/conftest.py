@@ -50,8 +50,9 @@ class Workers:
         """Start the workers, and return when all are ready."""
         command = [sys.executable, "-m", "uvicorn", "app:app", "--workers", str(self.count)]
         command += ["--fd", str(self.listening.fileno()), "--no-access-log"]
-        # A worker that has no processor for seconds is neither hung nor done.
-        command += ["--timeout-keep-alive", "120", "--timeout-worker-healthcheck", "60"]
+        # A worker that has no processor for seconds is neither hung nor done. But one that dies
+        # over a health check is replaced no sooner than that has ended.
+        command += ["--timeout-keep-alive", "120", "--timeout-worker-healthcheck", "15"]
         command += ["--app-dir", str(Path(__file__).parent), "--timeout-graceful-shutdown", "10"]
         settings = {
             "TEST_FOLDER": str(self.folder),

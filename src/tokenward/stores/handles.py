@@ -35,8 +35,7 @@ class Accepts(Protocol):
 
 def seal_handle(session: Session, ring: KeyRing) -> str:
     """Name a session, for those alone who have the secret key and the store."""
-    sealed = ring.seal(session.id.encode(), purpose=_PURPOSE, record="")
-    return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+    return _encode(ring.seal(session.id.encode(), purpose=_PURPOSE, record=""))
 
 
 def open_handle(handle: str, ring: KeyRing) -> str:
@@ -48,10 +47,16 @@ def open_handle(handle: str, ring: KeyRing) -> str:
     try:
         padded = handle[:_MAX_LENGTH].encode("ascii") + b"=" * (-len(handle) % 4)
         sealed = base64.b64decode(padded, altchars=b"-_", validate=True)
-        return ring.open(sealed, purpose=_PURPOSE, record="").plaintext.decode("ascii")
+        # Other last letters would stand for the same bytes.
+        if _encode(sealed) == handle:
+            return ring.open(sealed, purpose=_PURPOSE, record="").plaintext.decode("ascii")
     except (Unsealable, ValueError, binascii.Error):
         pass
     raise NotAuthenticated("this is no handle of a user's session")
+
+
+def _encode(sealed: bytes) -> str:
+    return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
 
 @dataclass(frozen=True, slots=True)
