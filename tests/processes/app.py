@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,9 +81,8 @@ class DeadlyStore:
 
 
 async def pid(request: Request) -> Response:
-    """Tell which worker this is, and stand still over it: another takes the next connection."""
+    """Tell which worker this is."""
     del request
-    time.sleep(0.02)  # noqa: ASYNC251
     return PlainTextResponse(str(os.getpid()))
 
 

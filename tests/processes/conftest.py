@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 AT_ONCE = 10
-"""Connections that are opened together: while one worker looks at the first, another takes some."""
+"""Connections that are opened together, so that whoever wakes up first cannot take them all."""
 
 
 @dataclass
